@@ -1,0 +1,69 @@
+"""The command tree of `tessera`, its exit codes, and how a failure of the whole run looks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from serving.cli import local
+from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
+from tokenizer.errors import TokenizerError
+
+EXIT_CODES = (
+    "Exit codes: 0 all done; 1 the tool, the model or the server failed, or an output cannot be written; "
+    "2 the command line makes no sense; 3 some inputs were bad (each is named on stderr, the others are "
+    "written)."
+)
+
+app = typer.Typer(
+    name="tessera",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=EXIT_CODES,
+)
+
+
+def main() -> None:
+    """Entry point of the `tessera` command."""
+    app(prog_name="tessera")
+
+
+@app.callback()
+def root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=lambda on: _print_version(on), help="Say which one."
+        ),
+    ] = False,
+) -> None:
+    """Pictures as ordered one-byte tokens of which every prefix is a picture."""
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"tessera {version('tessera')}")
+        raise typer.Exit()
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with failures of the whole run as one line and exit code 1. Bugs keep their traceback."""
+
+    @functools.wraps(command)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            command(*args, **kwargs)
+        except (TokenizerError, OutputError) as error:
+            tell_error(error)
+            raise typer.Exit(EXIT_FAILURE) from error
+
+    return run
+
+
+for command in (local.encode, local.decode, local.truncate, local.info):
+    app.command()(one_line_errors(command))

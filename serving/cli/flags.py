@@ -1,0 +1,106 @@
+"""Flags that several commands share, and what they mean as values. Runs nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
+from tokenizer.canvas import DEFAULT_AREA_PX, MULTIPLE_PX, Size
+from tokenizer.errors import InvalidBudget
+from tokenizer.images import WRITE_FORMATS
+
+_ENDINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+
+Pictures = Annotated[list[str], typer.Argument(metavar="FILE...", help="Pictures, or - for stdin.")]
+Streams = Annotated[list[str], typer.Argument(metavar="FILE...", help=".tsr files, or - for stdin.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        help="File, folder (made if it ends in / or for many inputs) or - for stdout.",
+    ),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, help="At most this many tokens.", rich_help_panel="Budget")
+]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option(min=1, help="At most this many bytes, header included.", rich_help_panel="Budget"),
+]
+BitsPerPixel = Annotated[
+    float | None, typer.Option(help="At most this many bits per source pixel.", rich_help_panel="Budget")
+]
+MinPsnr = Annotated[
+    float | None,
+    typer.Option(
+        "--min-psnr", help="The fewest tokens expected to reach this PSNR in dB.", rich_help_panel="Budget"
+    ),
+]
+Coverage = Annotated[
+    float, typer.Option(help="Share of pictures that must meet --min-psnr.", rich_help_panel="Budget")
+]
+CanvasArea = Annotated[
+    int, typer.Option(min=MULTIPLE_PX**2, help="Pixels of the grid that the model works on.")
+]
+Model = Annotated[str, typer.Option(envvar="TESSERA_MODEL", help="Name of a shipped model, or a folder.")]
+Provider = Annotated[list[str], typer.Option(help="Execution provider, most wanted first: cpu, cuda.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of the model.")]
+Format = Annotated[
+    str | None,
+    typer.Option(help="png, jpeg or webp; by default what the ending of the output says, else png."),
+]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of jpeg and webp.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object per input, on stdout (stderr if stdout carries data).")
+]
+
+DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
+DEFAULT_CANVAS_AREA_PX = DEFAULT_AREA_PX
+
+
+def token_budget(
+    max_tokens: int | None = None,
+    max_bytes: int | None = None,
+    bits_per_pixel: float | None = None,
+    min_psnr_db: float | None = None,
+    coverage: float = DEFAULT_COVERAGE,
+) -> TokenBudget | None:
+    """The budget that the flags ask for; None if they ask for none. Raises typer.BadParameter."""
+    if max_tokens is max_bytes is bits_per_pixel is min_psnr_db is None:
+        return None
+    try:
+        return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage)
+    except InvalidBudget as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def picture_size(text: str) -> Size:
+    """`640x480` as a Size. Raises typer.BadParameter."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None or max(map(int, match.groups())) > 65_535:
+        raise typer.BadParameter(f"must look like 640x480, got {text!r}", param_hint="--size")
+    return Size(int(match[1]), int(match[2]))
+
+
+def picture_format(asked: str | None, out: str | None) -> tuple[str, str]:
+    """The format to write and its file ending. Raises typer.BadParameter for one that we do not write."""
+    if asked is not None:
+        name = {"jpg": "jpeg"}.get(asked.lower(), asked.lower())
+        if name not in WRITE_FORMATS:
+            raise typer.BadParameter(
+                f"must be one of {', '.join(WRITE_FORMATS)}, got {asked!r}", param_hint="--format"
+            )
+        return name, {"jpeg": ".jpg"}.get(name, f".{name}")
+    ending = re.search(r"\.[A-Za-z0-9]+$", out or "")
+    if ending is None:
+        return "png", ".png"
+    if ending[0].lower() not in _ENDINGS:
+        raise typer.BadParameter(
+            f"no picture format has the ending {ending[0]}; say --format", param_hint="--out"
+        )
+    return _ENDINGS[ending[0].lower()], ending[0]

@@ -1,0 +1,194 @@
+"""encode, decode, truncate and info in this process. Knows no server; truncate loads no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving.cli import flags
+from serving.cli.files import STREAM_ENDING, Job, plan_jobs
+from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
+from tokenizer.bitstream import VERSION, header_size_bytes
+from tokenizer.budget import TokenBudget, choose_length
+from tokenizer.canvas import Size, choose_canvas
+from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.images import read_image, write_image
+from tokenizer.sequence import TokenSequence
+
+
+def encode(
+    files: flags.Pictures,
+    out: flags.Out = None,
+    max_tokens: flags.MaxTokens = None,
+    max_bytes: flags.MaxBytes = None,
+    bits_per_pixel: flags.BitsPerPixel = None,
+    min_psnr: flags.MinPsnr = None,
+    coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Write tokens without header; keep size and model yourself.")
+    ] = False,
+    model: flags.Model = "default",
+    provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
+    threads: flags.Threads = 1,
+    as_json: flags.Json = False,
+) -> None:
+    """Turn pictures into .tsr streams of which every prefix is a picture.
+
+    Without a budget all tokens are kept; cut later with `tessera truncate`.
+    """
+    budget = flags.token_budget(max_tokens, max_bytes, bits_per_pixel, min_psnr, coverage)
+    jobs = plan_jobs(files, out, STREAM_ENDING)
+    tokenizer = load_tokenizer(model, provider, threads)
+
+    def work(data: bytes) -> Result:
+        pixels = read_image(data)
+        # All tokens, then the cut: a bare stream spends no bytes on a header, which the budget must know.
+        (whole,) = tokenizer.encode([pixels], canvas_area_px=canvas_area)
+        sequence = cut(whole, budget, bare=bare)
+        packed = sequence.tokens if bare else sequence.to_bytes()
+        return Result(packed, encoded_facts(sequence, len(packed)))
+
+    raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
+
+
+def decode(
+    files: flags.Streams,
+    out: flags.Out = None,
+    format: flags.Format = None,
+    quality: flags.Quality = None,
+    max_tokens: Annotated[int | None, typer.Option(min=0, help="Decode only this prefix.")] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="The input has no header; needs --size.")] = False,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the picture, for --bare.")] = None,
+    canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
+    model: flags.Model = "default",
+    provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
+    threads: flags.Threads = 1,
+    as_json: flags.Json = False,
+) -> None:
+    """Turn .tsr streams, or any prefix of them, into pictures."""
+    if bare != (size is not None):
+        raise typer.BadParameter("--bare and --size WxH belong together")
+    source = flags.picture_size(size) if size is not None else None
+    format_name, ending = flags.picture_format(format, single_file(files, out))
+    jobs = plan_jobs(files, out, ending)
+    tokenizer = load_tokenizer(model, provider, threads)
+
+    def work(data: bytes) -> Result:
+        if source is None:
+            sequence = TokenSequence.from_bytes(data)
+        else:
+            sequence = TokenSequence(data, source, tokenizer.fingerprint, choose_canvas(source, canvas_area))
+        if max_tokens is not None:
+            sequence = sequence.prefix(max_tokens)
+        (pixels,) = tokenizer.decode([sequence])
+        picture = write_image(pixels, format_name, quality)
+        return Result(
+            picture, size_facts(sequence.source) | {"tokens": sequence.length, "bytes": len(picture)}
+        )
+
+    raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
+
+
+def truncate(
+    files: flags.Streams,
+    out: flags.Out = None,
+    max_tokens: flags.MaxTokens = None,
+    max_bytes: flags.MaxBytes = None,
+    bits_per_pixel: flags.BitsPerPixel = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Cut .tsr streams; needs no model. Writing over the input is allowed if -o says so."""
+    budget = flags.token_budget(max_tokens, max_bytes, bits_per_pixel)
+    if budget is None:
+        raise typer.BadParameter("give --max-tokens, --max-bytes or --bits-per-pixel")
+    if out is None and files != ["-"]:
+        raise typer.BadParameter("say where to write with -o", param_hint="--out")
+    jobs = plan_jobs(files, out, STREAM_ENDING, in_place=True)
+
+    def work(data: bytes) -> Result:
+        sequence = cut(TokenSequence.from_bytes(data), budget, bare=False)
+        packed = sequence.to_bytes()
+        return Result(packed, encoded_facts(sequence, len(packed)))
+
+    raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
+
+
+def info(
+    files: Annotated[list[str] | None, typer.Argument(metavar="[FILE...]", help=".tsr files, or -.")] = None,
+    model: Annotated[str | None, typer.Option(help="Tell about this model instead.")] = None,
+    as_json: flags.Json = False,
+) -> None:
+    """Tell what a .tsr stream or a model is. Without arguments: the default model."""
+    if files and model is not None:
+        raise typer.BadParameter("give files or --model, not both")
+    if not files:
+        raise typer.Exit(_model_info(model or "default", as_json))
+    jobs = [Job(file, "") for file in files]
+    raise typer.Exit(run_jobs(jobs, lambda data: Result(None, _stream_facts(data)), as_json=as_json))
+
+
+def load_tokenizer(model: str, providers: Sequence[str], threads: int) -> ImageTokenizer:
+    """The model. Raises ArtifactError or ProviderError."""
+    return ImageTokenizer.from_pretrained(model, providers=tuple(providers), num_threads=threads)
+
+
+def cut(sequence: TokenSequence, budget: TokenBudget | None, *, bare: bool) -> TokenSequence:
+    """The prefix that keeps the budget. Raises InvalidBudget."""
+    header_bytes = 0 if bare else header_size_bytes(sequence.source, sequence.canvas)
+    length = choose_length(
+        budget,
+        available_tokens=sequence.length,
+        header_size_bytes=header_bytes,
+        source_area_px=sequence.source.area_px,
+        curve=sequence.curve,
+    )
+    return sequence.prefix(length)
+
+
+def encoded_facts(sequence: TokenSequence, size_bytes: int) -> dict[str, Any]:
+    """What is told about a stream that was written."""
+    predicted_db = sequence.predicted_psnr_db
+    return size_facts(sequence.source) | {
+        "bytes": size_bytes,
+        "tokens": sequence.length,
+        "bits_per_pixel": round(8 * size_bytes / sequence.source.area_px, 5),
+        "predicted_psnr_db": None if predicted_db is None else round(predicted_db, 2),
+        "fingerprint": sequence.fingerprint,
+    }
+
+
+def size_facts(size: Size) -> dict[str, Any]:
+    """Width and height as facts."""
+    return {"width": size.width_px, "height": size.height_px}
+
+
+def _stream_facts(data: bytes) -> dict[str, Any]:
+    sequence = TokenSequence.from_bytes(data)
+    canvas = {"canvas_width": sequence.canvas.width_px, "canvas_height": sequence.canvas.height_px}
+    return encoded_facts(sequence, len(data)) | canvas | {"version": VERSION}
+
+
+def single_file(files: Sequence[str], out: str | None) -> str | None:
+    """`out` if it names one file, whose ending then says the format."""
+    if out is None or len(files) > 1 or out.endswith("/") or Path(out).is_dir():
+        return None
+    return out
+
+
+def _model_info(model: str, as_json: bool) -> int:
+    tokenizer = load_tokenizer(model, ["cpu"], 1)
+    canvas = choose_canvas(Size(256, 256))
+    facts = {
+        "name": tokenizer.name,
+        "version": tokenizer.version,
+        "fingerprint": tokenizer.fingerprint,
+        "digest": tokenizer.digest,
+        "max_tokens_at_256x256": tokenizer.max_tokens(canvas),
+        "stream_version": VERSION,
+    }
+    tell_facts(facts, as_json=as_json)
+    return EXIT_OK
