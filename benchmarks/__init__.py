@@ -1,0 +1,1 @@
+"""Measurements that anybody can run: every number in the README comes from a script in this folder."""

@@ -1,0 +1,128 @@
+"""Picture quality at 16 to 2048 bytes: our tokens and files against the codecs people would use instead.
+
+    python -m benchmarks.rate_distortion --images FOLDER --crop 256 [--model PATH] [--also NAME=PATH]
+
+Prints and writes `benchmarks/results/rate_distortion-FOLDER-256.{md,json,png}`: mean PSNR (RGB, 8 bit),
+MS-SSIM and explained variance at each byte count, whether quality ever falls as bytes grow, and the plot.
+`--also` adds another model as a line, for example the linear codec that training starts from.
+
+Peers are whole files, headers included, each with its best downsampled size and quality per picture and
+byte count (Lanczos down, Lanczos up, chosen by PSNR). Ours is one stream per picture, cut. `(k/n)` means
+that a codec reaches that byte count for k of n pictures only; a dash, for none. The peers take minutes per
+folder; their scores are kept in `benchmarks/results/peers-FOLDER-256.json` and measured again only where
+something changed. Codecs that are not installed are left out, and the page says so
+(`pip install tessera[bench]` brings them).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.ours import measure_tokens_and_files
+from benchmarks.peer_cache import measure_peers
+from benchmarks.peers import all_peers, missing_peers
+from benchmarks.pictures import Picture, load_pictures
+from benchmarks.rate_distortion_report import Measured, page, plot
+from benchmarks.report import RESULTS, environment, write_json
+from benchmarks.scores import BYTE_COUNTS, Series, explained_variance, monotonicity
+from tokenizer import ImageTokenizer
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = _parse()
+    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
+    name = f"{arguments.images.resolve().name}{f'-{arguments.crop}' if arguments.crop else ''}"
+    codecs = all_peers()
+    kept_path = arguments.results / f"peers-{name}.json"
+    peers = measure_peers(codecs, pictures, BYTE_COUNTS, kept_path, jobs=arguments.jobs)
+    if arguments.peers_only:
+        return
+    ours, model = _measure_ours(arguments, pictures)
+    measured = Measured(name, BYTE_COUNTS, pictures, [*ours, *peers], model, missing_peers(codecs))
+    _write(arguments.results / f"rate_distortion-{name}", measured)
+
+
+def _measure_ours(
+    arguments: argparse.Namespace, pictures: Sequence[Picture]
+) -> tuple[list[Series], dict[str, str]]:
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.jobs)
+    series = [*measure_tokens_and_files(tokenizer, pictures, BYTE_COUNTS, "Tessera")]
+    for label, path in arguments.also:
+        other = ImageTokenizer.from_pretrained(path, num_threads=arguments.jobs)
+        tokens, _ = measure_tokens_and_files(other, pictures, BYTE_COUNTS, label)
+        series.append(Series(label, tokens.rows, is_ours=True))
+    facts = {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
+    return series, facts
+
+
+def _write(stem: Path, measured: Measured) -> None:
+    text = page(measured)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text)
+    write_json(stem.with_suffix(".json"), _as_json(measured))
+    plot(measured, stem.with_suffix(".png"))
+    print(text)
+
+
+def _as_json(measured: Measured) -> dict[str, object]:
+    return {
+        "pictures": measured.title,
+        "count": len(measured.pictures),
+        "byte_counts": list(measured.byte_counts),
+        "model": measured.model,
+        "environment": environment(),
+        "not_installed": list(measured.missing),
+        "series": {series.name: _series_as_json(series, measured) for series in measured.series},
+    }
+
+
+def _series_as_json(series: Series, measured: Measured) -> dict[str, object]:
+    steps = range(len(measured.byte_counts))
+    content: dict[str, object] = {
+        measure: _rounded(series.means(measure, len(steps))) for measure in ("psnr_db", "ssim", "ms_ssim")
+    }
+    variances = [explained_variance(series, measured.pictures, step) for step in steps]
+    content["explained_variance"] = _rounded(variances)
+    content["pictures_reached"] = [series.reached(step) for step in steps]
+    if series.is_ours:
+        content["monotonicity"] = asdict(monotonicity(series, len(steps)))
+        content["psnr_db_per_picture"] = {
+            picture.name: [None if cell is None else cell.psnr_db for cell in row]
+            for picture, row in zip(measured.pictures, series.rows, strict=True)
+        }
+    return content
+
+
+def _rounded(values: Sequence[float | None]) -> list[float | None]:
+    """Four digits: a hundredth of what a reader can see in decibels."""
+    return [None if value is None else round(value, 4) for value in values]
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, separator, path = text.partition("=")
+    if not separator or not name or not path:
+        raise argparse.ArgumentTypeError(f"expected NAME=PATH, got {text!r}")
+    return name, Path(path)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--crop", type=int, help="short side resized to this, centre square (256 for Kodak)")
+    parser.add_argument("--limit", type=int, help="only the first pictures")
+    parser.add_argument("--model", default="default", help="name or folder of the artifact")
+    parser.add_argument("--also", type=_named_path, action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--peers-only", action="store_true", help="only measure and keep the peers")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for peers, threads for ours")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

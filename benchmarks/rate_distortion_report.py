@@ -1,0 +1,145 @@
+"""The page and the plot of a rate-distortion run. Measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.pictures import Picture
+from benchmarks.report import (
+    OURS_COLOUR,
+    PEER_COLOURS,
+    Line,
+    byte_ticks,
+    draw_lines,
+    environment_line,
+    markdown_table,
+    number,
+    percent,
+    style_axes,
+)
+from benchmarks.scores import Series, explained_variance, monotonicity
+
+_MEASURES = (("psnr_db", "PSNR in dB (RGB, mean over pictures)", 2), ("ms_ssim", "MS-SSIM", 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Everything one run found; what the page, the plot and the JSON file are made of."""
+
+    title: str
+    byte_counts: tuple[int, ...]
+    pictures: Sequence[Picture]
+    series: Sequence[Series]
+    """Ours first (tokens, file, other models), then the peers."""
+    model: dict[str, str]
+    missing: Sequence[str]
+    """Peers that are not installed."""
+
+
+def page(measured: Measured) -> str:
+    """Markdown: one table per measure, then explained variance and monotonicity of ours."""
+    parts = [_heading(measured)]
+    parts += [f"## {title}\n\n{_table(measured, measure, digits)}" for measure, title, digits in _MEASURES]
+    parts.append("## Explained variance of ours\n\n" + _variance_table(measured))
+    parts.append("## Does quality ever fall as bytes grow?\n\n" + _monotonicity_table(measured))
+    parts.append(environment_line())
+    return "\n\n".join(parts) + "\n"
+
+
+def _heading(measured: Measured) -> str:
+    model = measured.model
+    lines = [
+        f"# Rate-distortion on {measured.title}, {len(measured.pictures)} pictures",
+        f"Model `{model['name']}` {model['version']}, fingerprint `{model['fingerprint']}`. "
+        "Written by `python -m benchmarks.rate_distortion`.",
+        "*Tokens* are the bare stream; *file* counts the header as well. Peers are whole files at their best "
+        "downsampled size and quality per picture. `(k/n)`: only k pictures fit; –: none.",
+    ]
+    if measured.missing:
+        lines.append(f"Not installed, so left out: {', '.join(measured.missing)}.")
+    return "\n\n".join(lines)
+
+
+def _table(measured: Measured, measure: str, digits: int) -> str:
+    peers = [series for series in measured.series if not series.is_ours]
+    header = ["bytes", *(series.name for series in measured.series), "best peer"]
+    rows = []
+    for step, count in enumerate(measured.byte_counts):
+        means = [mean for series in peers if (mean := series.mean(measure, step)) is not None]
+        cells = [_cell(series, measure, step, digits) for series in measured.series]
+        rows.append([str(count), *cells, number(max(means, default=None), digits)])
+    return markdown_table(header, rows)
+
+
+def _cell(series: Series, measure: str, step: int, digits: int) -> str:
+    mean, reached = series.mean(measure, step), series.reached(step)
+    if mean is not None or reached in (0, len(series.rows)):
+        return number(mean, digits)
+    return f"({reached}/{len(series.rows)})"
+
+
+def _ours(measured: Measured) -> list[Series]:
+    return [series for series in measured.series if series.is_ours]
+
+
+def _variance_table(measured: Measured) -> str:
+    ours = _ours(measured)
+    rows = [
+        [str(count), *(percent(explained_variance(series, measured.pictures, step)) for series in ours)]
+        for step, count in enumerate(measured.byte_counts)
+    ]
+    note = "Share of pixel variance around the mean colour of all pictures.\n\n"
+    return note + markdown_table(["bytes", *(series.name for series in ours)], rows)
+
+
+def _monotonicity_table(measured: Measured) -> str:
+    rows = []
+    for series in _ours(measured):
+        found = monotonicity(series, len(measured.byte_counts))
+        pairs = f"{found.pairs_not_falling} of {found.pairs} ({percent(found.share_not_falling)})"
+        mean = "yes" if found.is_mean_strictly_rising else "no"
+        rows.append([series.name, pairs, f"{found.deepest_fall_db:.3f} dB", mean])
+    header = ["", "(picture, step) pairs that do not fall", "deepest fall", "mean strictly rising"]
+    return markdown_table(header, rows)
+
+
+def plot(measured: Measured, path: Path) -> None:
+    """PSNR and MS-SSIM against bytes, side by side."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, all_axes = pyplot.subplots(1, 2, figsize=(15, 6.4), layout="constrained")
+    for axes, (measure, title, _) in zip(all_axes, _MEASURES, strict=True):
+        byte_ticks(axes, measured.byte_counts)
+        style_axes(axes, title, "bytes per picture", "")
+        draw_lines(axes, _lines(measured, measure))
+    caption = f"{measured.title}, {len(measured.pictures)} pictures, model {measured.model['fingerprint']}"
+    figure.suptitle(caption, x=0.01, ha="left", fontsize=12)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _lines(measured: Measured, measure: str) -> list[Line]:
+    peers = [series for series in measured.series if not series.is_ours]
+    colours = dict(zip((series.name for series in peers), PEER_COLOURS, strict=False))
+    return [
+        Line(
+            series.name,
+            measured.byte_counts,
+            series.means(measure, len(measured.byte_counts)),
+            *_look(series, _ours(measured), colours),
+        )
+        for series in measured.series
+    ]
+
+
+def _look(series: Series, ours: Sequence[Series], colours: dict[str, str]) -> tuple[str, str, float]:
+    """Colour, line style and width: our tokens stand out, our file is dashed, our other models dotted."""
+    if not series.is_ours:
+        return colours.get(series.name, PEER_COLOURS[-1]), "-", 1.4
+    place = min(ours.index(series), 2)
+    return OURS_COLOUR, ("-", "--", ":")[place], (2.8, 1.8, 1.6)[place]
