@@ -125,7 +125,8 @@ def draw_lines(axes: Axes, lines: Sequence[Line], *, min_gap_share: float = 0.04
         axes.annotate(
             line.label,
             xy=(x, y),
-            xytext=(x * 1.08, height),
+            xytext=(1.015, height),
+            textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=9,
             color=line.colour,

@@ -1,0 +1,165 @@
+"""Does asking for a quality give that quality, and at how many bytes more than needed?
+
+    python -m benchmarks.halting --images FOLDER [--crop 256] [--model PATH]
+
+For each target PSNR and coverage, prints and writes `benchmarks/results/halting-FOLDER.{md,json,png}`:
+
+* met: share of pictures that reach the target at the length the tokenizer chose in its single pass, among
+  those that reach it at any length (the others are counted as unreachable);
+* bytes over oracle: tokens spent against the true shortest length, in total over these pictures. The
+  oracle comes from real decodes: the first length of a fine grid that meets the target, then bisected to
+  the token;
+* given all: pictures that got all tokens, because the predicted curve did not promise the target;
+* fixed length: what one length for all pictures would cost if it had to serve the same share of them;
+* the error of the predicted curve: mean absolute and mean signed, at each of the 14 byte counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from benchmarks.halting_report import Found, Outcome, page, plot, summaries
+from benchmarks.ours import decode_prefixes
+from benchmarks.pictures import Picture, load_pictures
+from benchmarks.report import RESULTS, environment, write_json
+from benchmarks.scores import BYTE_COUNTS, capped_psnr_db
+from tokenizer import ImageTokenizer, TokenBudget, TokenSequence
+from tokenizer.bitstream import header_size_bytes
+from tokenizer.budget import choose_length
+
+TARGETS_DB = tuple(range(18, 27))
+COVERAGES = (0.9, 0.95)
+# Neighbours 19 % apart; bisection then goes down to single tokens.
+GRID = tuple(sorted({round(2 ** (step / 4)) for step in range(4 * 16 + 1)}))
+
+
+@dataclass(slots=True)
+class TrueCurve:
+    """PSNR of one stream by real decodes, each length decoded once."""
+
+    tokenizer: ImageTokenizer
+    picture: Picture
+    whole: TokenSequence
+    _psnr_db: dict[int, float] = field(default_factory=dict)
+
+    def psnr_db(self, lengths: Sequence[int]) -> list[float]:
+        """PSNR at each length, decoded in batches where not known yet."""
+        new = sorted(set(lengths) - self._psnr_db.keys())
+        for length, pixels in decode_prefixes(self.tokenizer, self.whole, new).items():
+            self._psnr_db[length] = capped_psnr_db(self.picture.pixels, pixels)
+        return [self._psnr_db[length] for length in lengths]
+
+    def grid(self) -> list[int]:
+        """The lengths that are always measured: a fine grid, the byte counts, and all tokens."""
+        return sorted({min(length, self.whole.length) for length in (*GRID, *BYTE_COUNTS, self.whole.length)})
+
+    def shortest_lengths(self, targets_db: Sequence[float]) -> list[int | None]:
+        """The oracle: per target the first grid length that meets it, bisected down; None if none does."""
+        grid = self.grid()
+        values = self.psnr_db(grid)
+        brackets: dict[float, tuple[int, int]] = {}
+        for target in targets_db:
+            place = next((i for i, value in enumerate(values) if value >= target), None)
+            if place is not None:
+                brackets[target] = (grid[place - 1] if place else 0, grid[place])
+        while any(high - low > 1 for low, high in brackets.values()):
+            brackets = self._halved(brackets)
+        return [brackets[target][1] if target in brackets else None for target in targets_db]
+
+    def _halved(self, brackets: dict[float, tuple[int, int]]) -> dict[float, tuple[int, int]]:
+        """One step of bisection for all targets at once: their decodes share batches."""
+        middles = {target: (low + high) // 2 for target, (low, high) in brackets.items() if high - low > 1}
+        values = dict(zip(middles, self.psnr_db(list(middles.values())), strict=True))
+        halved = dict(brackets)
+        for target, middle in middles.items():
+            low, high = brackets[target]
+            halved[target] = (low, middle) if values[target] >= target else (middle, high)
+        return halved
+
+
+def measure(tokenizer: ImageTokenizer, picture: Picture) -> Found:
+    """Everything the report needs about one picture."""
+    (whole,) = tokenizer.encode([picture.pixels])
+    if whole.curve is None:
+        raise SystemExit(f"model {tokenizer.fingerprint} predicts no quality: there is nothing to measure")
+    true = TrueCurve(tokenizer, picture, whole)
+    oracle = true.shortest_lengths(TARGETS_DB)
+    outcomes = [
+        Outcome(target, coverage, chosen, chosen == whole.length, true.psnr_db([chosen])[0], oracle_length)
+        for target, oracle_length in zip(TARGETS_DB, oracle, strict=True)
+        for coverage in COVERAGES
+        for chosen in [_chosen_length(whole, target, coverage)]
+    ]
+    lengths = [min(count, whole.length) for count in BYTE_COUNTS]
+    predicted = [whole.curve.psnr_db_at(length) for length in lengths]
+    grid = true.grid()
+    return Found(
+        picture.name,
+        tuple(outcomes),
+        tuple(np.subtract(predicted, true.psnr_db(lengths)).tolist()),
+        dict(zip(grid, true.psnr_db(grid), strict=True)),
+    )
+
+
+def _chosen_length(whole: TokenSequence, target_db: float, coverage: float) -> int:
+    """What `encode` would keep for this budget, without encoding again: the encoder never sees the budget."""
+    return choose_length(
+        TokenBudget(min_psnr_db=float(target_db), coverage=coverage),
+        available_tokens=whole.length,
+        header_size_bytes=header_size_bytes(whole.source, whole.canvas),
+        source_area_px=whole.source.area_px,
+        curve=whole.curve,
+    )
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = _parse()
+    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
+    name = f"{arguments.images.resolve().name}{f'-{arguments.crop}' if arguments.crop else ''}"
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    found = [measure(tokenizer, picture) for picture in track(pictures, description="halting")]
+    text = page(found, title=name, fingerprint=tokenizer.fingerprint)
+    stem = arguments.results / f"halting-{name}"
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(text)
+    plot(found, stem.with_suffix(".png"), title=f"{name}, model {tokenizer.fingerprint}")
+    write_json(stem.with_suffix(".json"), _as_json(name, tokenizer, found))
+    print(text)
+
+
+def _as_json(name: str, tokenizer: ImageTokenizer, found: Sequence[Found]) -> dict[str, object]:
+    return {
+        "pictures": name,
+        "count": len(found),
+        "model": {
+            fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")
+        },
+        "environment": environment(),
+        "targets": [asdict(summary) for summary in summaries(found)],
+        "byte_counts": list(BYTE_COUNTS),
+        "curve_error_db": {one.name: [round(error, 3) for error in one.curve_errors_db] for one in found},
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
+    parser.add_argument("--crop", type=int, help="short side resized to this, centre square")
+    parser.add_argument("--limit", type=int, help="only the first pictures")
+    parser.add_argument("--model", default="default", help="name or folder of the artifact")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
