@@ -1,0 +1,143 @@
+"""ServingConfig: every number an operator may tune, from TESSERA_* or from flags. Starts nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving import limits
+from serving.cpu import available_cpu_count
+from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
+from tokenizer.images import ImageLimits
+
+# One pixel in work: three bytes of RGB and one for what Pillow keeps beside it while decoding.
+BYTES_PER_PIXEL_IN_WORK = 4
+# What a request carries beside its picture: model name, options, framing.
+_REQUEST_OVERHEAD_BYTES = 4096
+
+
+class ServingConfig(BaseSettings):
+    """Settings of one server process.
+
+    >>> ServingConfig(port=0, max_batch_size=2).max_batch_size
+    2
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TESSERA_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all interfaces.")
+    port: int = Field(50051, ge=0, le=65535, description="Port of the RPCs; 0 takes a free one.")
+    metrics_host: str = Field("127.0.0.1", description="Address of /metrics, /livez and /readyz.")
+    metrics_port: int = Field(9090, ge=0, le=65535, description="Port of the same; 0 takes a free one.")
+    port_file: Path | None = Field(
+        None, description="File that receives both ports as JSON once the server serves."
+    )
+
+    model: str = Field("default", description="Name of a shipped model, or a folder with one.")
+    providers: tuple[str, ...] = Field(("cpu",), description="Execution providers, most wanted first.")
+    num_threads: int = Field(
+        0, ge=0, le=1024, description="Threads of one model call; 0 counts the processors of this cgroup."
+    )
+    image_threads: int = Field(
+        0, ge=0, le=64, description="Threads that decode and encode pictures; 0 means at most 2."
+    )
+
+    max_batch_size: int = Field(4, ge=1, le=256, description="Most pictures in one model call.")
+    max_queue_items: int = Field(32, ge=1, description="Most pictures that wait for one model call.")
+    max_queue_size_bytes: int = Field(
+        256 * limits.MIB, ge=1, description="Memory of all pictures in work, at 4 bytes per pixel."
+    )
+    max_concurrent_rpcs: int = Field(
+        128, ge=1, description="Most RPCs in work; health, reflection and ModelService are not counted."
+    )
+    max_concurrent_truncates: int = Field(64, ge=1, description="Most Truncate RPCs in work.")
+    default_deadline_s: float = Field(30.0, gt=0, le=3600, description="Deadline of an RPC without one.")
+
+    max_request_size_bytes: int = Field(
+        limits.MAX_REQUEST_SIZE_BYTES, ge=65536, le=2**31 - 1, description="Largest request message."
+    )
+    max_response_size_bytes: int = Field(
+        limits.MAX_RESPONSE_SIZE_BYTES, ge=65536, le=2**31 - 1, description="Largest reply message."
+    )
+    max_image_size_bytes: int = Field(limits.MAX_IMAGE_SIZE_BYTES, ge=1, description="Largest picture file.")
+    max_image_area_px: int = Field(
+        50_000_000, ge=1, description="Most pixels of a picture, before encoding or after decoding."
+    )
+    max_image_side_px: int = Field(16_384, ge=16, le=65_535, description="Longest side of a picture.")
+    max_codestream_size_bytes: int = Field(limits.MIB, ge=16, description="Longest codestream.")
+    max_canvas_area_px: int = Field(
+        2**20, ge=DEFAULT_AREA_PX, le=MAX_SIDE_PX**2, description="Largest grid the model works on."
+    )
+    max_previews: int = Field(16, ge=1, le=64, description="Most preview lengths of one DecodeStream.")
+    first_chunk_tokens: int = Field(
+        16, ge=1, description="Tokens in the first chunk of EncodeStream; each chunk doubles the sum."
+    )
+
+    drain_delay_s: float = Field(
+        0.0, ge=0, description="After SIGTERM, time in which new RPCs are still served."
+    )
+    drain_timeout_s: float = Field(25.0, ge=0, description="Longest wait for RPCs in work at shutdown.")
+    max_connection_age_s: float = Field(
+        300.0,
+        ge=0,
+        description="Ask clients to reconnect after this time, so that new replicas get load; 0 never.",
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
+
+    @model_validator(mode="after")
+    def _check_limits_fit_each_other(self) -> Self:
+        """Refuse settings under which some legal request could never be served."""
+        if self.max_image_size_bytes + _REQUEST_OVERHEAD_BYTES > self.max_request_size_bytes:
+            raise ValueError(
+                f"max_image_size_bytes ({self.max_image_size_bytes}) must be at least "
+                f"{_REQUEST_OVERHEAD_BYTES} below max_request_size_bytes ({self.max_request_size_bytes})"
+            )
+        largest = self.max_image_area_px * BYTES_PER_PIXEL_IN_WORK
+        if largest > self.max_queue_size_bytes:
+            raise ValueError(
+                f"max_queue_size_bytes ({self.max_queue_size_bytes}) is less than one picture of "
+                f"max_image_area_px needs ({largest})"
+            )
+        if self.max_batch_size > self.max_queue_items:
+            raise ValueError(
+                f"max_batch_size ({self.max_batch_size}) is above max_queue_items ({self.max_queue_items}): "
+                "such a batch could never form"
+            )
+        if self.max_codestream_size_bytes + _REQUEST_OVERHEAD_BYTES > self.max_request_size_bytes:
+            raise ValueError("max_codestream_size_bytes does not fit max_request_size_bytes")
+        return self
+
+    @property
+    def effective_num_threads(self) -> int:
+        """Threads of one model call, with 0 resolved."""
+        return self.num_threads or available_cpu_count()
+
+    @property
+    def effective_image_threads(self) -> int:
+        """Threads for pictures, with 0 resolved: more runnable threads than processors only add waiting."""
+        return self.image_threads or min(2, available_cpu_count())
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """What a picture is checked against, in its header."""
+        return ImageLimits(self.max_image_area_px, self.max_image_side_px, self.max_image_size_bytes)
+
+    def effective(self) -> dict[str, Any]:
+        """All settings as they are in force, for the log line at start."""
+        values = self.model_dump(mode="json")
+        return values | {
+            "num_threads": self.effective_num_threads,
+            "image_threads": self.effective_image_threads,
+        }
+
+
+def describe_invalid(error: ValidationError) -> str:
+    """One line per wrong setting, without echoing values that might be secret."""
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in problem["loc"]) or "settings"
+        lines.append(f"{name}: {problem['msg']}")
+    return "\n".join(lines)

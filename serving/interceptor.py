@@ -1,0 +1,189 @@
+"""What surrounds every RPC, health and reflection included: request id, metrics, errors.
+
+Outermost, so that exactly one `started` and one `handled` is counted per RPC whatever happens inside, and no
+exception text of ours leaves the process. Messages are parsed inside this wrapper: gRPC would otherwise
+answer bytes that are no message with UNKNOWN and the name of a Python class.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError
+
+from serving import logs
+from serving.limits import REQUEST_ID_KEY
+from serving.metrics import UNKNOWN_RPC, Metrics, Rpc
+from serving.status import CALLER_CODES, Failure, InvalidRequest, Unsupported, failure_of, trailing_metadata
+
+T = TypeVar("T")
+Context = Any  # grpc.aio.ServicerContext[Request, Response], whose type parameters differ per RPC
+
+# A client whose deadline passes also resets the stream, and that can reach us a little before our own timer.
+DEADLINE_TOLERANCE_S = 0.05
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_log = structlog.get_logger("tessera.rpc")
+
+
+class RpcInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels."""
+
+    def __init__(self, metrics: Metrics, rpcs: Mapping[str, Rpc]) -> None:
+        self._metrics = metrics
+        self._rpcs = rpcs
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        """The wrapped handler, built once per method; unknown methods get one that says so."""
+        method = handler_call_details.method
+        if method in self._wrapped:
+            return self._wrapped[method]
+        handler = await continuation(handler_call_details)
+        if handler is None or method not in self._rpcs:
+            return grpc.stream_stream_rpc_method_handler(self._refuse_unknown)
+        self._wrapped[method] = self._wrap(handler, self._rpcs[method])
+        return self._wrapped[method]
+
+    def _wrap(self, handler: Any, rpc: Rpc) -> Any:
+        serialize = self._counting_serializer(handler.response_serializer, rpc)
+        if handler.unary_unary:
+            wrapped = grpc.unary_unary_rpc_method_handler
+            behaviour = self._unary(handler.unary_unary, handler.request_deserializer, rpc)
+        elif handler.unary_stream:
+            wrapped = grpc.unary_stream_rpc_method_handler
+            behaviour = self._unary_stream(handler.unary_stream, handler.request_deserializer, rpc)
+        elif handler.stream_stream:
+            wrapped = grpc.stream_stream_rpc_method_handler
+            behaviour = self._stream_stream(handler.stream_stream, handler.request_deserializer, rpc)
+        else:
+            raise NotImplementedError(f"{rpc}: no RPC of ours streams requests to a single reply")
+        return wrapped(behaviour, None, serialize)
+
+    def _unary(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
+        async def call(raw: bytes, context: Context) -> Any:
+            async def work() -> Any:
+                return await behaviour(self._parse(raw, parse, rpc), context)
+
+            return await self._observe(rpc, context, work)
+
+        return call
+
+    def _unary_stream(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
+        async def call(raw: bytes, context: Context) -> None:
+            async def work() -> None:
+                await _send_all(behaviour(self._parse(raw, parse, rpc), context), context)
+
+            await self._observe(rpc, context, work)
+
+        return call
+
+    def _stream_stream(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
+        async def call(requests: AsyncIterator[bytes], context: Context) -> None:
+            async def parsed() -> AsyncIterator[Any]:
+                async for raw in requests:
+                    yield self._parse(raw, parse, rpc)
+
+            async def work() -> None:
+                await _send_all(behaviour(parsed(), context), context)
+
+            await self._observe(rpc, context, work)
+
+        return call
+
+    async def _refuse_unknown(self, _requests: AsyncIterator[bytes], context: Context) -> None:
+        async def work() -> None:
+            raise Unsupported("no such method")
+
+        await self._observe(UNKNOWN_RPC, context, work)
+
+    async def _observe(self, rpc: Rpc, context: Context, work: Callable[[], Awaitable[T]]) -> T:
+        """Run the RPC; count it once, whatever its end; turn exceptions into a status."""
+        start = time.monotonic()
+        request_id = logs.request_id(_header(context, REQUEST_ID_KEY))
+        structlog.contextvars.bind_contextvars(request_id=request_id, method=rpc[2])
+        self._metrics.rpc_started(rpc)
+        code = grpc.StatusCode.UNKNOWN
+        try:
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            reply = await work()
+            code = _CODES[context.code() or 0]
+            return reply
+        except asyncio.CancelledError:
+            code = _code_of_cancel(context)
+            raise
+        except grpc.aio.AbortError:
+            code = _CODES[context.code() or 0]
+            raise
+        except Exception as error:
+            failure = failure_of(error)
+            code = failure.code
+            self._report(rpc, failure, error)
+            await _abort(context, failure, request_id)
+            raise AssertionError("abort always raises") from error
+        finally:
+            seconds = time.monotonic() - start
+            self._metrics.rpc_handled(rpc, code, seconds)
+            _log.debug("handled", code=code.name, duration_s=round(seconds, 6))
+
+    def _report(self, rpc: Rpc, failure: Failure, error: Exception) -> None:
+        if failure.code in CALLER_CODES:
+            self._metrics.invalid(rpc[2], failure.reason)
+        if failure.is_expected:
+            # Not the message: it may quote what the client sent.
+            _log.info("refused", code=failure.code.name, reason=failure.reason)
+        else:
+            _log.error("failed", error_id=failure.metadata.get("error_id"), exc_info=error)
+
+    def _parse(self, raw: bytes, parse: Callable[[bytes], Any] | None, rpc: Rpc) -> Any:
+        self._metrics.message_received(rpc)
+        if parse is None:
+            return raw
+        try:
+            return parse(raw)
+        except DecodeError as error:
+            raise InvalidRequest("these bytes are not the message of this method") from error
+
+    def _counting_serializer(
+        self, serialize: Callable[[Any], bytes] | None, rpc: Rpc
+    ) -> Callable[[Any], bytes]:
+        def call(message: Any) -> bytes:
+            self._metrics.message_sent(rpc)
+            return serialize(message) if serialize else message
+
+        return call
+
+
+async def _send_all(replies: Any, context: Context) -> None:
+    """Run a streaming handler of either style: an async generator, or a coroutine that writes itself."""
+    if not inspect.isasyncgen(replies):
+        await replies
+        return
+    async for reply in replies:
+        await context.write(reply)
+
+
+async def _abort(context: Context, failure: Failure, request_id: str) -> None:
+    metadata = (*trailing_metadata(failure, request_id), (REQUEST_ID_KEY, request_id))
+    await context.abort(failure.code, failure.message, metadata)
+
+
+def _code_of_cancel(context: Context) -> grpc.StatusCode:
+    """A client that leaves and a deadline that passes both cancel the handler; the clock tells which."""
+    remaining_s = context.time_remaining()
+    if remaining_s is not None and remaining_s <= DEADLINE_TOLERANCE_S:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
+
+
+def _header(context: Context, key: str) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == key:
+            return value if isinstance(value, str) else None
+    return None

@@ -1,0 +1,74 @@
+"""One model in service: load it, warm it up, and what is known about it. Knows no RPCs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from serving.commands import Tokenizer
+from serving.config import ServingConfig
+from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.image_tokenizer import ImageTokenizer
+
+LoadTokenizer = Callable[[ServingConfig], Tokenizer]
+
+WARM_UP_SIZE = Size(256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """What names a model; two streams are compatible only if the fingerprints are equal."""
+
+    name: str
+    version: str
+    fingerprint: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded and warm model."""
+
+    tokenizer: Tokenizer
+    ref: ModelRef
+    providers: tuple[str, ...]
+    predicts_quality: bool
+    load_s: float
+    warmup_s: float
+
+
+def load_tokenizer(config: ServingConfig) -> Tokenizer:
+    """The model that the settings name. Raises ArtifactError or ProviderError."""
+    return ImageTokenizer.from_pretrained(
+        config.model, providers=config.providers, num_threads=config.effective_num_threads
+    )
+
+
+def load_and_warm_up(config: ServingConfig, load: LoadTokenizer = load_tokenizer) -> ServedModel:
+    """A model that has already worked once at each batch size that matters; takes seconds."""
+    start = time.monotonic()
+    tokenizer = load(config)
+    loaded = time.monotonic()
+    predicts_quality = _warm_up(tokenizer, config.max_batch_size)
+    return ServedModel(
+        tokenizer,
+        ModelRef(tokenizer.name, tokenizer.version, tokenizer.fingerprint, tokenizer.digest),
+        config.providers,
+        predicts_quality,
+        load_s=loaded - start,
+        warmup_s=time.monotonic() - loaded,
+    )
+
+
+def _warm_up(tokenizer: Tokenizer, max_batch_size: int) -> bool:
+    """Run both ways at the smallest and the largest batch; True if encoding predicts quality."""
+    ramp = np.linspace(0, 255, WARM_UP_SIZE.area_px * 3, dtype=np.uint8)
+    picture = ramp.reshape(WARM_UP_SIZE.height_px, WARM_UP_SIZE.width_px, 3)
+    sequences = []
+    for batch_size in sorted({1, max_batch_size}):
+        sequences = tokenizer.encode([picture] * batch_size, canvas_area_px=DEFAULT_AREA_PX)
+        tokenizer.decode(sequences, max_pixels=WARM_UP_SIZE.area_px)
+    return sequences[0].curve is not None

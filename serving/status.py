@@ -1,0 +1,245 @@
+"""One table: exception -> gRPC code, reason and details. The only place where an error becomes a status.
+
+StatusError                 raised by serving itself
+├── InvalidRequest          INVALID_ARGUMENT, with the field that is wrong
+├── ModelNotFound           NOT_FOUND
+├── StreamTooShort          FAILED_PRECONDITION   CODESTREAM_TRUNCATED
+├── Unsupported             UNIMPLEMENTED
+├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
+├── NotReady, Draining      UNAVAILABLE
+└── DeadlineUnmeetable      DEADLINE_EXCEEDED
+    └── DeadlinePassed      the same, after the request was accepted
+TokenizerError              see tokenizer/errors.py; what a caller of the library can cause
+anything else               INTERNAL, with an error id; the stack stays in the log
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from serving.limits import ERROR_DOMAIN, RETRY_PUSHBACK_KEY
+from tokenizer import errors
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+# The reply's metadata is limited to 8 KiB (chttp2's soft limit), and the details ride in it.
+MAX_TEXT_CHARS = 300
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+
+class StatusError(Exception):
+    """A failure with a known code and reason."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        field: str = "",
+        retry_after_s: float | None = None,
+        metadata: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason or type(self).reason
+        self.field = field
+        self.retry_after_s = retry_after_s
+        self.metadata = {key: str(value) for key, value in (metadata or {}).items()}
+
+
+class InvalidRequest(StatusError):
+    """The request can never succeed as it is."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "REQUEST_MALFORMED"
+
+
+class ModelNotFound(StatusError):
+    """No such model or version here."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+
+
+class StreamTooShort(StatusError):
+    """A whole stream was asked for, and this one was cut."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "CODESTREAM_TRUNCATED"
+
+
+class Unsupported(StatusError):
+    """This model, or this RPC, cannot do that."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "OPERATION_UNSUPPORTED"
+
+
+class QueueFull(StatusError):
+    """More work than the limits allow; `bound` says which one (a label of metrics)."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+
+    def __init__(self, message: str, *, bound: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, metadata={"bound": bound})
+        self.bound = bound
+
+
+class NotReady(StatusError):
+    """The model is still loading."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "MODEL_NOT_READY"
+
+
+class Draining(StatusError):
+    """The server is shutting down; another one can take the request at once."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SERVER_DRAINING"
+
+
+class DeadlineUnmeetable(StatusError):
+    """The deadline passed, or will pass before the model gets to it."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_UNMEETABLE"
+
+
+class DeadlinePassed(DeadlineUnmeetable):
+    """The request was accepted, and its time ran out on the way."""
+
+
+# Library errors that are not simply wrong arguments. The nearest class of the error decides.
+_LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
+    errors.ImageError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidBudget: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.FingerprintMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+_LIBRARY_FIELDS: dict[type[Exception], str] = {
+    errors.ImageError: "image.source",
+    errors.InvalidBudget: "rate",
+    errors.BitstreamError: "codestream",
+}
+
+INVALID_REASONS = (
+    "REQUEST_MALFORMED",
+    "IMAGE_INVALID",
+    "IMAGE_MISSING",
+    "IMAGE_FORMAT_UNSUPPORTED",
+    "IMAGE_FORMAT_MISMATCH",
+    "IMAGE_CORRUPT",
+    "IMAGE_TOO_LARGE",
+    "IMAGE_ANIMATED",
+    "IMAGE_MODE_UNSUPPORTED",
+    "TENSOR_SIZE_MISMATCH",
+    "TENSOR_SHAPE_UNSUPPORTED",
+    "ENUM_UNKNOWN",
+    "RATE_INVALID",
+    "RATE_UNREACHABLE",
+    "OPTION_INVALID",
+    "CODESTREAM_MISSING",
+    "CODESTREAM_MALFORMED",
+    "CODESTREAM_TOO_LARGE",
+    "CODESTREAM_TRUNCATED",
+    "MODEL_NOT_FOUND",
+    "MODEL_MISMATCH",
+    "OUTPUT_TOO_LARGE",
+    "PREVIEWS_INVALID",
+    "OPERATION_UNSUPPORTED",
+)
+"""Every reason that tells a caller to change the request: the closed label set of the metric."""
+
+CALLER_CODES = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A status ready to be sent."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    field: str = ""
+    retry_after_s: float | None = None
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_expected(self) -> bool:
+        """False for a bug of ours, whose stack belongs in the log."""
+        return self.code != grpc.StatusCode.INTERNAL
+
+
+def failure_of(error: Exception) -> Failure:
+    """The status of any exception; never shows a text that we did not write ourselves."""
+    if isinstance(error, StatusError):
+        text = _printable(str(error))
+        return Failure(error.code, error.reason, text, error.field, error.retry_after_s, error.metadata)
+    for kind in type(error).__mro__:
+        if isinstance(error, errors.TokenizerError) and kind in _LIBRARY_CODES:
+            field_name = _LIBRARY_FIELDS.get(kind, "")
+            return Failure(_LIBRARY_CODES[kind], error.reason, _printable(str(error)), field_name)
+    error_id = uuid.uuid4().hex
+    message = f"internal error {error_id}"
+    return Failure(grpc.StatusCode.INTERNAL, "INTERNAL", message, metadata={"error_id": error_id})
+
+
+def trailing_metadata(failure: Failure, request_id: str) -> Metadata:
+    """The rich status, and for a client that should wait, for how long."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
+    status.details.extend(_packed(detail) for detail in _details(failure, request_id))
+    metadata: Metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
+    if failure.retry_after_s is not None:
+        metadata += ((RETRY_PUSHBACK_KEY, str(math.ceil(failure.retry_after_s * 1000))),)
+    return metadata
+
+
+def _details(failure: Failure, request_id: str) -> list[Message]:
+    info = {**failure.metadata, "request_id": request_id}
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=failure.reason, domain=ERROR_DOMAIN, metadata=info)
+    ]
+    if failure.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=failure.field, description=failure.message
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if failure.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(failure.retry_after_s * 1e9))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return details
+
+
+def _packed(detail: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    return packed
+
+
+def _printable(text: str) -> str:
+    """Printable ASCII of bounded length: a message may quote the request, and travels in a header."""
+    safe = "".join(char if " " <= char <= "~" else "?" for char in text)
+    return safe if len(safe) <= MAX_TEXT_CHARS else safe[: MAX_TEXT_CHARS - 3] + "..."
