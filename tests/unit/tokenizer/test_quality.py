@@ -87,6 +87,12 @@ def test_psnr_is_ten_log_of_peak_over_mean_squared_error() -> None:
     assert psnr_db(a, b) == pytest.approx(10 * math.log10(255**2 / (60**2 / 60)))
 
 
+def test_psnr_counts_every_row_of_a_tall_picture_once() -> None:
+    a, b = textured(700, 9), noisy(textured(700, 9), 10)
+    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
+    assert psnr_db(a, b) == pytest.approx(10 * math.log10(255**2 / error), rel=1e-12)
+
+
 def test_psnr_does_not_wrap_around_in_uint8() -> None:
     black, white = np.zeros((3, 3, 3), np.uint8), np.full((3, 3, 3), 255, np.uint8)
     assert psnr_db(black, white) == pytest.approx(0.0)
