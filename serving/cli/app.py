@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import local
+from serving.cli import local, remote
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog=EXIT_CODES,
 )
+client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
+app.add_typer(client, name="client")
 
 
 def main() -> None:
@@ -58,12 +60,14 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         try:
             command(*args, **kwargs)
-        except (TokenizerError, OutputError) as error:
+        except (TokenizerError, OutputError, remote.ServerError) as error:
             tell_error(error)
             raise typer.Exit(EXIT_FAILURE) from error
 
     return run
 
 
-for command in (local.encode, local.decode, local.truncate, local.info):
+for command in (local.encode, local.decode, local.truncate, local.info, remote.serve):
     app.command()(one_line_errors(command))
+client.command("encode")(one_line_errors(remote.client_encode))
+client.command("decode")(one_line_errors(remote.client_decode))
