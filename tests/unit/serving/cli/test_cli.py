@@ -4,100 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from grpc import StatusCode
+from cli_fakes import FINGERPRINT, Ran
 from PIL import Image
-from typer.testing import CliRunner
 
-from serving.cli import flags, local, remote
-from serving.cli.app import app
+from serving.cli import flags, local
 from serving.cli.files import plan_jobs
-from serving.client_errors import InvalidRequest, Unavailable
-from serving.config import ServingConfig
-from tokenizer.budget import TokenBudget
-from tokenizer.canvas import Size, choose_canvas
-from tokenizer.distortion import DistortionCurve
-from tokenizer.errors import ArtifactError, FingerprintMismatch
-from tokenizer.images import read_image, write_image
+from tokenizer.canvas import Size
+from tokenizer.images import read_image
 from tokenizer.sequence import TokenSequence
-
-FINGERPRINT = "00c0ffee"
-
-
-class ThumbnailTokenizer:
-    """Same methods as ImageTokenizer; 192 tokens that are an 8x8 thumbnail, and a made-up curve."""
-
-    name, version, fingerprint, digest = "thumbnail", "1", FINGERPRINT, FINGERPRINT * 8
-
-    def max_tokens(self, canvas: Size) -> int:
-        return 192
-
-    def encode(self, images: Sequence[np.ndarray], *, canvas_area_px: int = 65536) -> list[TokenSequence]:
-        curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: 1.0})
-        return [
-            TokenSequence(
-                Image.fromarray(image).resize((8, 8)).tobytes(),
-                source := Size(image.shape[1], image.shape[0]),
-                FINGERPRINT,
-                choose_canvas(source, canvas_area_px),
-                curve,
-            )
-            for image in images
-        ]
-
-    def decode(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
-        for sequence in sequences:
-            if sequence.fingerprint != FINGERPRINT:
-                raise FingerprintMismatch(f"made by {sequence.fingerprint}, this is {FINGERPRINT}")
-        return [
-            np.asarray(
-                Image.frombytes("RGB", (8, 8), sequence.tokens.ljust(192, b"\x80")).resize(
-                    (sequence.source.width_px, sequence.source.height_px)
-                )
-            )
-            for sequence in sequences
-        ]
-
-
-@pytest.fixture(autouse=True)
-def model(monkeypatch: pytest.MonkeyPatch) -> None:
-    def from_pretrained(name: str, **_: object) -> ThumbnailTokenizer:
-        if name != "default":
-            raise ArtifactError(f"there is no model {name}")
-        return ThumbnailTokenizer()
-
-    monkeypatch.setattr(local.ImageTokenizer, "from_pretrained", from_pretrained)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with two good pictures and a bad one."""
-    monkeypatch.chdir(tmp_path)
-    for name, size in (("a.png", (60, 40)), ("b.jpg", (33, 50))):
-        Image.linear_gradient("L").resize(size).convert("RGB").save(name)
-    Path("bad.png").write_bytes(b"<html>")
-    return tmp_path
-
-
-class Ran:
-    """Exit code and streams of a command."""
-
-    def __init__(self, *arguments: str, stdin: bytes | None = None) -> None:
-        result = CliRunner().invoke(app, list(arguments), input=stdin)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        self.code = result.exit_code
-        self.out, self.err = result.stdout, result.stderr
-        self.out_bytes = result.stdout_bytes
 
 
 def picture_bytes() -> bytes:
@@ -339,102 +260,6 @@ def test_a_failed_write_leaves_the_old_output_and_no_scratch_file(
     assert (ran.code, ran.err) == (1, "error: a.tsr: No space left on device [OUTPUT_UNWRITABLE]\n")
     assert Path("a.tsr").read_bytes() == b"old"
     assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[ServingConfig]:
-    """The settings that `serve` would run with; no server starts."""
-    configs: list[ServingConfig] = []
-
-    def run(config: ServingConfig) -> int:
-        configs.append(config)
-        return 1 if config.model == "broken" else 0
-
-    monkeypatch.setattr("serving.server.run", run)
-    return configs
-
-
-def test_serve_puts_flags_over_the_environment(
-    served: list[ServingConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TESSERA_PORT", "7")
-    monkeypatch.setenv("TESSERA_HOST", "::1")
-    assert Ran("serve", "--port", "0", "--threads", "2", "--provider", "cuda", "--provider", "cpu").code == 0
-    (config,) = served
-    assert (config.host, config.port, config.num_threads) == ("::1", 0, 2)
-    assert config.providers == ("cuda", "cpu")
-
-
-def test_serve_passes_on_the_exit_code_of_the_server(served: list[ServingConfig]) -> None:
-    assert Ran("serve", "--model", "broken").code == 1
-    assert len(served) == 1
-
-
-def test_serve_refuses_nonsense_before_it_starts(served: list[ServingConfig]) -> None:
-    ran = Ran("serve", "--port", "70000")
-    assert ran.code == 2 and "port" in ran.err
-    assert served == []
-
-
-class FailingClient:
-    """A server that knows one bad picture, and that goes away when it sees `gone`."""
-
-    def __enter__(self) -> FailingClient:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def encode(self, image: bytes, budget: TokenBudget | None) -> TokenSequence:
-        if image == b"<html>":
-            raise InvalidRequest("no picture", code=StatusCode.INVALID_ARGUMENT, reason="IMAGE_CORRUPT")
-        if image == b"gone":
-            raise Unavailable("connection refused", code=StatusCode.UNAVAILABLE)
-        (sequence,) = ThumbnailTokenizer().encode([read_image(image)])
-        return sequence if budget is None else sequence.prefix(budget.max_tokens or 0)
-
-    def decode(self, sequence: TokenSequence, format: str, *, quality: int | None) -> bytes:
-        return write_image(ThumbnailTokenizer().decode([sequence])[0], format, quality)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_connect", lambda target: FailingClient())
-
-
-@pytest.mark.usefixtures("server")
-def test_a_server_encodes_and_decodes_like_the_library(folder: Path) -> None:
-    Ran("encode", "a.png", "-o", "here.tsr", "--max-tokens", "50")
-    assert Ran("client", "encode", "a.png", "-o", "there.tsr", "--max-tokens", "50").code == 0
-    assert Path("here.tsr").read_bytes() == Path("there.tsr").read_bytes()
-    Ran("decode", "here.tsr", "--max-tokens", "20", "-o", "here.jpg", "--quality", "70")
-    assert (
-        Ran("client", "decode", "there.tsr", "--max-tokens", "20", "-o", "there.jpg", "--quality", "70").code
-        == 0
-    )
-    assert Path("here.jpg").read_bytes() == Path("there.jpg").read_bytes()
-
-
-@pytest.mark.usefixtures("server")
-def test_an_input_that_the_server_refuses_does_not_stop_the_others(folder: Path) -> None:
-    ran = Ran("client", "encode", "bad.png", "a.png", "-o", "out/")
-    assert (ran.code, ran.err) == (3, "error: bad.png: no picture [IMAGE_CORRUPT]\n")
-    assert Path("out/a.tsr").exists()
-
-
-@pytest.mark.usefixtures("server")
-def test_a_server_that_is_gone_ends_the_run(folder: Path) -> None:
-    Path("gone.png").write_bytes(b"gone")
-    ran = Ran("client", "encode", "gone.png", "a.png", "-o", "out/")
-    assert (ran.code, ran.err) == (1, "error: connection refused [UNAVAILABLE]\n")
-    assert not Path("out").exists()
-
-
-def test_nobody_at_the_target_is_one_line(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    ran = Ran("client", "encode", "a.png", "--target", f"127.0.0.1:{port}")
-    assert ran.code == 1
-    assert ran.err.startswith("error: ") and ran.err.endswith("[UNAVAILABLE]\n") and ran.err.count("\n") == 1
 
 
 def test_help_names_the_exit_codes() -> None:

@@ -1,0 +1,64 @@
+"""What the tests of the command run: a tokenizer without a model, and the command itself in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from typer.testing import CliRunner
+
+from serving.cli.app import app
+from tokenizer.canvas import Size, choose_canvas
+from tokenizer.distortion import DistortionCurve
+from tokenizer.errors import FingerprintMismatch
+from tokenizer.sequence import TokenSequence
+
+FINGERPRINT = "00c0ffee"
+
+
+class ThumbnailTokenizer:
+    """Same methods as ImageTokenizer; 192 tokens that are an 8x8 thumbnail, and a made-up curve."""
+
+    name, version, fingerprint, digest = "thumbnail", "1", FINGERPRINT, FINGERPRINT * 8
+
+    def max_tokens(self, canvas: Size) -> int:
+        return 192
+
+    def encode(self, images: Sequence[np.ndarray], *, canvas_area_px: int = 65536) -> list[TokenSequence]:
+        curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: 1.0})
+        return [
+            TokenSequence(
+                Image.fromarray(image).resize((8, 8)).tobytes(),
+                source := Size(image.shape[1], image.shape[0]),
+                FINGERPRINT,
+                choose_canvas(source, canvas_area_px),
+                curve,
+            )
+            for image in images
+        ]
+
+    def decode(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
+        for sequence in sequences:
+            if sequence.fingerprint != FINGERPRINT:
+                raise FingerprintMismatch(f"made by {sequence.fingerprint}, this is {FINGERPRINT}")
+        return [
+            np.asarray(
+                Image.frombytes("RGB", (8, 8), sequence.tokens.ljust(192, b"\x80")).resize(
+                    (sequence.source.width_px, sequence.source.height_px)
+                )
+            )
+            for sequence in sequences
+        ]
+
+
+class Ran:
+    """Exit code and streams of a command."""
+
+    def __init__(self, *arguments: str, stdin: bytes | None = None) -> None:
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        self.code = result.exit_code
+        self.out, self.err = result.stdout, result.stderr
+        self.out_bytes = result.stdout_bytes
