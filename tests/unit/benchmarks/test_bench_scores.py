@@ -1,12 +1,15 @@
 """What a set of scores says: means, falls, explained variance."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
+from benchmarks import peer_cache
 from benchmarks.peer_cache import measure_peers
 from benchmarks.pictures import Picture
 from benchmarks.scores import Score, Series, explained_variance, monotonicity, score
-from tests.unit.benchmarks.test_search import padded_codec, picture
 
 
 def cell(psnr_db: float) -> Score:
@@ -27,8 +30,8 @@ def test_a_fall_is_counted_and_its_depth_told() -> None:
     assert not found.is_mean_strictly_rising
 
 
-def test_coding_only_the_mean_colour_explains_nothing_and_a_copy_explains_all() -> None:
-    original = picture().pixels
+def test_coding_only_the_mean_colour_explains_nothing_and_a_copy_explains_all(picture: Picture) -> None:
+    original = picture.pixels
     mean = np.broadcast_to(original.mean(axis=(0, 1)).round().astype(np.uint8), original.shape)
     pictures = [Picture("p", original, "d")]
     nothing = Series("mean", ((score(original, mean, 3, ""),),))
@@ -37,22 +40,17 @@ def test_coding_only_the_mean_colour_explains_nothing_and_a_copy_explains_all() 
     assert explained_variance(everything, pictures, 0) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_kept_scores_are_used_again_until_the_codec_version_changes(tmp_path: object) -> None:
-    from dataclasses import replace
-    from pathlib import Path
+def test_kept_scores_are_used_again_until_the_codec_version_changes(
+    tmp_path: Path, picture: Picture, padded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(version: str) -> list[Series]:
+        codecs = [padded.codec(version)]
+        monkeypatch.setattr(peer_cache, "all_peers", lambda: codecs)
+        return measure_peers(codecs, [picture], (500,), tmp_path / "kept.json", jobs=1)
 
-    from benchmarks import peer_cache
-
-    assert isinstance(tmp_path, Path)
-    calls: list[tuple[int, str, int]] = []
-    codec = padded_codec(calls)
-    versions = [codec]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(peer_cache, "all_peers", lambda: versions)
-        first = measure_peers(versions, [picture()], (500,), tmp_path / "kept.json", jobs=1)
-        encoded = len(calls)
-        assert measure_peers(versions, [picture()], (500,), tmp_path / "kept.json", jobs=1) == first
-        assert len(calls) == encoded
-        versions[0] = replace(codec, version="2")
-        measure_peers(versions, [picture()], (500,), tmp_path / "kept.json", jobs=1)
-    assert len(calls) == 2 * encoded
+    first = measure("1")
+    encoded_count = len(padded.calls)
+    assert measure("1") == first
+    assert len(padded.calls) == encoded_count
+    measure("2")
+    assert len(padded.calls) == 2 * encoded_count
