@@ -27,7 +27,7 @@ from rich.progress import track
 from benchmarks.halting_report import Found, Outcome, page, plot, summaries
 from benchmarks.ours import decode_prefixes
 from benchmarks.pictures import Picture, load_pictures
-from benchmarks.report import RESULTS, environment, write_json
+from benchmarks.report import RESULTS, can_plot, environment, write_json
 from benchmarks.scores import BYTE_COUNTS, capped_psnr_db
 from tokenizer import ImageTokenizer, TokenBudget, TokenSequence
 from tokenizer.bitstream import header_size_bytes
@@ -129,9 +129,10 @@ def main() -> None:
     stem = arguments.results / f"halting-{name}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text)
-    plot(found, stem.with_suffix(".png"), title=f"{name}, model {tokenizer.fingerprint}")
     write_json(stem.with_suffix(".json"), _as_json(name, tokenizer, found))
     print(text)
+    if can_plot():
+        plot(found, stem.with_suffix(".png"), title=f"{name}, model {tokenizer.fingerprint}")
 
 
 def _as_json(name: str, tokenizer: ImageTokenizer, found: Sequence[Found]) -> dict[str, object]:

@@ -26,7 +26,7 @@ from benchmarks.peer_cache import measure_peers
 from benchmarks.peers import all_peers, missing_peers
 from benchmarks.pictures import Picture, load_pictures
 from benchmarks.rate_distortion_report import Measured, page, plot
-from benchmarks.report import RESULTS, environment, write_json
+from benchmarks.report import RESULTS, can_plot, environment, write_json
 from benchmarks.scores import BYTE_COUNTS, Series, explained_variance, monotonicity
 from tokenizer import ImageTokenizer
 
@@ -64,8 +64,9 @@ def _write(stem: Path, measured: Measured) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text)
     write_json(stem.with_suffix(".json"), _as_json(measured))
-    plot(measured, stem.with_suffix(".png"))
     print(text)
+    if can_plot():
+        plot(measured, stem.with_suffix(".png"))
 
 
 def _as_json(measured: Measured) -> dict[str, object]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -94,6 +96,14 @@ def _lines(value: object, indent: int) -> str:
     if not any(isinstance(item, dict | list) for item in value):
         return flat
     return "[\n" + ",\n".join(inner + _lines(item, indent + 2) for item in value) + f"\n{pad}]"
+
+
+def can_plot() -> bool:
+    """True if matplotlib is installed; says so on stderr otherwise: pages and numbers do not need it."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        return True
+    print("no plot: matplotlib is not installed (pip install tessera[bench])", file=sys.stderr)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
