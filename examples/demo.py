@@ -24,6 +24,7 @@ import numpy as np
 from contact_sheet import Cell, Row, draw_sheet
 from numpy.typing import NDArray
 from PIL import Image
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from scenes import scenes
@@ -193,11 +194,13 @@ def _webp_cell(piece: Piece) -> Cell:
 
 def _table(shown: Sequence[Shown]) -> Table:
     table = Table(
-        title="PSNR against the source; bytes are whole files; milliseconds as the client sees them"
+        box=box.SIMPLE,
+        pad_edge=False,
+        title="PSNR in dB against the source; whole files; times with the network",
     )
-    table.add_column("picture")
-    for name in ("bytes", "tokens", "PSNR dB", "predicted dB", "WebP dB", "encode ms", "decode ms"):
-        table.add_column(name, justify="right")
+    table.add_column("picture", no_wrap=True, overflow="ellipsis", max_width=14)
+    for name in ("bytes", "tokens", "PSNR", "predicted", "WebP", "encode ms", "decode ms"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     for picture in shown:
         for index, piece in enumerate(picture.pieces):
             table.add_row(
