@@ -194,13 +194,11 @@ def _webp_cell(piece: Piece) -> Cell:
 
 def _table(shown: Sequence[Shown]) -> Table:
     table = Table(
-        box=box.SIMPLE,
-        pad_edge=False,
-        title="PSNR in dB against the source; whole files; times with the network",
+        box=box.SIMPLE, pad_edge=False, title="PSNR in dB, times in ms with the network, whole files"
     )
-    table.add_column("picture", no_wrap=True, overflow="ellipsis", max_width=14)
-    for name in ("bytes", "tokens", "PSNR", "predicted", "WebP", "encode ms", "decode ms"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("picture", no_wrap=True, overflow="ellipsis", max_width=16)
+    for name in ("bytes", "tokens", "PSNR", "predicted", "WebP", "encode", "decode"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=max(5, len(name)))
     for picture in shown:
         for index, piece in enumerate(picture.pieces):
             table.add_row(
