@@ -132,15 +132,13 @@ def describe(facts: Facts) -> str:
     parts = [" -> ".join(str(facts[key]) for key in ("file", "output") if key in facts)]
     if "width" in facts:
         parts.append(f"{facts['width']}x{facts['height']}")
-    if "canvas_width" in facts:
-        parts.append(f"canvas {facts['canvas_width']}x{facts['canvas_height']}")
     for unit in ("bytes", "tokens"):
         if unit in facts:
             parts.append(f"{facts[unit]} {unit}")
     if facts.get("predicted_psnr_db") is not None:
         parts.append(f"about {facts['predicted_psnr_db']:.1f} dB")
-    if "fingerprint" in facts:
-        parts.append(f"model {facts['fingerprint']}")
+    if "canvas_width" in facts:  # what `info` is asked for; too much for a line about each output
+        parts.append(f"canvas {facts['canvas_width']}x{facts['canvas_height']}  model {facts['fingerprint']}")
     return "  ".join(parts)
 
 
