@@ -14,6 +14,8 @@ from serving.metrics import CONTENT_TYPE
 
 # A loop that has not turned for this long is stuck; the heartbeat comes four times a second.
 MAX_HEARTBEAT_AGE_S = 10.0
+# How long `stop` may take to be noticed.
+_STOP_POLL_S = 0.05
 
 
 class Probes:
@@ -26,7 +28,12 @@ class Probes:
         self._last_beat = time.monotonic()
         self._server = ThreadingHTTPServer((host, port), self._handler())
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="tessera-probes", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": _STOP_POLL_S},
+            name="tessera-probes",
+            daemon=True,
+        )
 
     @property
     def port(self) -> int:

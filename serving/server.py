@@ -119,7 +119,7 @@ class TesseraServer:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
         if self._probes is not None:
-            self._probes.stop()
+            await asyncio.to_thread(self._probes.stop)
 
     def _build_grpc(self) -> tuple[Any, int]:
         server = grpc.aio.server(

@@ -1,0 +1,65 @@
+"""A tokenizer that needs no model: the tokens are a thumbnail, coarse to fine. For tests of serving only."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from tokenizer.canvas import Size, choose_canvas
+from tokenizer.distortion import DistortionCurve
+from tokenizer.sequence import TokenSequence
+
+GRID = 8
+
+
+@dataclass
+class FakeTokenizer:
+    """Tokens are the grey values of an 8x8 thumbnail, each repeated to `max_tokens`; decoding shows the mean.
+
+    `gate` makes it slow on command: cleared, every call waits until it is set. `calls` records the batches.
+    """
+
+    name: str = "fake"
+    version: str = "1"
+    fingerprint: str = "0011aabb"
+    digest: str = "ab" * 32
+    gate: threading.Event = field(default_factory=threading.Event)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    poison: int | None = None
+    """A picture whose first value is this breaks the model."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def max_tokens(self, canvas: Size) -> int:
+        return canvas.area_px // 32
+
+    def encode(self, images, budget=None, *, canvas_area_px=65_536):
+        self._enter("encode", len(images))
+        if any(self.poison is not None and image[0, 0, 0] == self.poison for image in images):
+            raise RuntimeError("secret path /srv/model/weights.bin is broken")
+        return [self._encode(image, canvas_area_px) for image in images]
+
+    def decode(self, sequences, *, max_pixels=50_000_000):
+        self._enter("decode", len(sequences))
+        return [self._decode(sequence) for sequence in sequences]
+
+    def _enter(self, op: str, count: int) -> None:
+        self.calls.append((op, count))
+        assert self.gate.wait(timeout=20), "a test forgot to open the gate"
+
+    def _encode(self, image: np.ndarray, canvas_area_px: int) -> TokenSequence:
+        source = Size(image.shape[1], image.shape[0])
+        canvas = choose_canvas(source, canvas_area_px)
+        count = self.max_tokens(canvas)
+        small = np.asarray(Image.fromarray(image).convert("L").resize((GRID, GRID))).reshape(-1)
+        tokens = np.resize(small, count).astype(np.uint8).tobytes()
+        curve = DistortionCurve((1, count), (15.0, 30.0), {0.9: 0.5})
+        return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
+
+    def _decode(self, sequence: TokenSequence) -> np.ndarray:
+        mean = int(np.mean(sequence.token_ids)) if sequence.length else 128
+        return np.full((sequence.source.height_px, sequence.source.width_px, 3), mean, np.uint8)

@@ -1,0 +1,85 @@
+"""A started server, and what a test needs to look at it from outside. For tests only."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from fake_tokenizer import FakeTokenizer
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.client import TokenizerClient
+from serving.server import TesseraServer
+
+
+@dataclass
+class Running:
+    """A server that serves, and what a test needs to look at it."""
+
+    server: TesseraServer
+    tokenizer: FakeTokenizer
+    loop: asyncio.AbstractEventLoop
+
+    def call(self, coroutine, timeout_s: float = 30):
+        """Run a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
+
+    def channel(self) -> grpc.Channel:
+        # Without retries, so that a test sees each refusal; a subchannel pool of its own, so that no test
+        # shares a connection with another.
+        return grpc.insecure_channel(
+            self.server.target,
+            [
+                ("grpc.enable_retries", 0),
+                ("grpc.use_local_subchannel_pool", 1),
+                ("grpc.max_receive_message_length", -1),
+            ],
+        )
+
+    def client(self, **kwargs) -> TokenizerClient:
+        return TokenizerClient(self.server.target, **kwargs)
+
+    def http(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.metrics_port}{path}", timeout=5) as reply:
+            return reply.read().decode()
+
+    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        """Everything that /metrics says."""
+        return {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(self.http("/metrics"))
+            for sample in family.samples
+        }
+
+    def sample(self, name: str, **labels: str) -> float:
+        """The sum of all series with this name and these labels."""
+        return sum(
+            value
+            for (found, pairs), value in self.samples().items()
+            if found == name and labels.items() <= dict(pairs).items()
+        )
+
+    def eventually(self, condition: Callable[[], bool], timeout_s: float = 5) -> None:
+        """Wait until this holds, or fail."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError("this never came true")
+
+
+StartServer = Callable[..., Running]
+
+
+def as_file(pixels: np.ndarray, format: str, **options) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format=format, **options)
+    return out.getvalue()
