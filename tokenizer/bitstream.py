@@ -1,12 +1,12 @@
 """pack / unpack: TokenSequence <-> bytes of a `.tsr` file. The specification is docs/bitstream.md.
 
-    byte  0      0xD7
-    byte  1      0101 vvv c     vvv = version, c = 1 if the canvas is given explicitly
-    byte  2-5    fingerprint of the model
-    byte  6-7    source width - 1, big-endian
-    byte  8-9    source height - 1, big-endian
-    byte 10-11   canvas width / 16 - 1, canvas height / 16 - 1   (only if c = 1)
-    then         the tokens, one byte each, to the end of the file
+byte  0      0xD7
+byte  1      0101 vvv c     vvv = version, c = 1 if the canvas is given explicitly
+byte  2-5    fingerprint of the model
+byte  6-7    source width - 1, big-endian
+byte  8-9    source height - 1, big-endian
+byte 10-11   canvas width / 16 - 1, canvas height / 16 - 1   (only if c = 1)
+then         the tokens, one byte each, to the end of the file
 """
 
 from __future__ import annotations

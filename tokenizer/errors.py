@@ -1,18 +1,18 @@
 """Every error a caller can cause, as one tree. Knows nothing of files, networks or RPCs.
 
-    TokenizerError                    .reason is a stable, machine-readable word
-    ├── ImageError                    the picture cannot be read
-    │   ├── ImageMissing              no bytes at all
-    │   ├── ImageFormatUnsupported    not a format we accept
-    │   ├── ImageCorrupt              right format, broken content
-    │   ├── ImageTooLarge             too many pixels, or a side too long
-    │   ├── ImageAnimated             more than one frame
-    │   └── ImageModeUnsupported      pixels that have no RGB meaning for us
-    ├── InvalidBudget                 a budget that no stream can keep
-    ├── BitstreamError                bytes that are not a stream of ours
-    ├── FingerprintMismatch           a stream made by another model
-    ├── ArtifactError                 a model folder that is incomplete or altered
-    └── ProviderError                 the asked execution provider is not there
+TokenizerError                    .reason is a stable, machine-readable word
+├── ImageError                    the picture cannot be read
+│   ├── ImageMissing              no bytes at all
+│   ├── ImageFormatUnsupported    not a format we accept
+│   ├── ImageCorrupt              right format, broken content
+│   ├── ImageTooLarge             too many pixels, or a side too long
+│   ├── ImageAnimated             more than one frame
+│   └── ImageModeUnsupported      pixels that have no RGB meaning for us
+├── InvalidBudget                 a budget that no stream can keep
+├── BitstreamError                bytes that are not a stream of ours
+├── FingerprintMismatch           a stream made by another model
+├── ArtifactError                 a model folder that is incomplete or altered
+└── ProviderError                 the asked execution provider is not there
 """
 
 from __future__ import annotations

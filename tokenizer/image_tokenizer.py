@@ -1,44 +1,201 @@
-"""ImageTokenizer: the runtime facade. (signatures; the model follows)"""
+"""ImageTokenizer: pictures -> token sequences -> pictures. The runtime facade; imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from tokenizer.budget import TokenBudget
-from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.artifact import ModelArtifact
+from tokenizer.bitstream import header_size_bytes
+from tokenizer.budget import TokenBudget, choose_length
+from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas
+from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageModeUnsupported, ImageTooLarge
+from tokenizer.halting import CurvePredictor, resample_mse
+from tokenizer.images import to_rgb_array
+from tokenizer.onnx_session import OnnxSession
+from tokenizer.preprocess import from_model_output, resize, to_model_input
 from tokenizer.sequence import TokenSequence
+from tokenizer.spectral import SpectralLayout, block_size, dct_basis
+
+Pixels = NDArray[np.uint8]
+MAX_PIXELS = 50_000_000
 
 
 class ImageTokenizer:
-    name: str
-    version: str
-    fingerprint: str
-    digest: str
+    """One model, ready to encode and decode. Thread-safe.
+
+    >>> tokenizer = ImageTokenizer.from_pretrained()
+    >>> picture = np.full((48, 64, 3), 200, np.uint8)
+    >>> (tokens,) = tokenizer.encode([picture], TokenBudget(max_tokens=24))
+    >>> (decoded,) = tokenizer.decode([tokens.prefix(8)])
+    >>> tokens.length, decoded.shape
+    (24, (48, 64, 3))
+    """
+
+    def __init__(
+        self, artifact: ModelArtifact, providers: Sequence[str] = ("cpu",), num_threads: int = 1
+    ) -> None:
+        self.artifact = artifact
+        self.layout = SpectralLayout(artifact.tables)
+        self.encoder, self.decoder, halting = (
+            OnnxSession(artifact.graphs[name], providers, num_threads)
+            for name in ("encoder.onnx", "decoder.onnx", "halting.onnx")
+        )
+        self._curves = CurvePredictor(halting, self.layout, artifact.config)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path = "default", *, providers: Sequence[str] = ("cpu",), num_threads: int = 1
+        cls,
+        name_or_path: str | Path = "default",
+        *,
+        providers: Sequence[str] = ("cpu",),
+        num_threads: int = 1,
     ) -> ImageTokenizer:
-        raise NotImplementedError
+        """Load a shipped model by name, or a folder. Raises ArtifactError, ProviderError."""
+        return cls(ModelArtifact.load(name_or_path), providers, num_threads)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.artifact.config.name
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        return self.artifact.config.version
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits in every stream of this model."""
+        return self.artifact.fingerprint
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of config and weights."""
+        return self.artifact.digest
+
+    @property
+    def provider(self) -> str:
+        """Execution provider that ONNX Runtime really gave."""
+        return self.encoder.provider
+
+    def max_tokens(self, canvas: Size) -> int:
+        """Tokens of a whole stream on this canvas; 2048 at 256 x 256."""
+        return self.layout.max_tokens(canvas)
 
     def encode(
         self,
-        images: Sequence[NDArray[np.uint8] | Any],
+        images: Sequence[Pixels | Image.Image],
         budget: TokenBudget | None = None,
         *,
         canvas_area_px: int = DEFAULT_AREA_PX,
     ) -> list[TokenSequence]:
-        raise NotImplementedError
+        """Tokenize pictures of any size: uint8 HWC arrays (grey HW is fine) or Pillow images.
 
-    def decode(
-        self, sequences: Sequence[TokenSequence], *, max_pixels: int = 50_000_000
-    ) -> list[NDArray[np.uint8]]:
-        raise NotImplementedError
+        Without a budget every token is kept; cut later with `prefix`. One pass serves every budget.
+        Alpha is laid on white, EXIF rotation applied. Raises ImageError, InvalidBudget.
+        """
+        pictures = [as_pixels(image) for image in images]
+        sources = [Size(picture.shape[1], picture.shape[0]) for picture in pictures]
+        canvases = [choose_canvas(source, canvas_area_px) for source in sources]
+        fitted = [resize(p, canvas) for p, canvas in zip(pictures, canvases, strict=True)]
+        encoded: list[TokenSequence | None] = [None] * len(pictures)
+        for canvas, members in _group(canvases).items():
+            vertical, horizontal = self._basis(canvas)
+            batch = to_model_input([fitted[i] for i in members])
+            out = self.encoder.run(image=batch, vertical=vertical, horizontal=horizontal)
+            for row, i in enumerate(members):
+                lost = resample_mse(pictures[i], fitted[i])
+                whole = self._tokenize({k: v[row] for k, v in out.items()}, sources[i], canvas, lost)
+                encoded[i] = whole.prefix(self._length(whole, budget))
+        return [sequence for sequence in encoded if sequence is not None]
 
-    def max_tokens(self, canvas: Size) -> int:
-        raise NotImplementedError
+    def decode(self, sequences: Sequence[TokenSequence], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
+        """Pictures at their source size from sequences of any length.
+
+        Raises FingerprintMismatch, BitstreamError (more tokens than the canvas has), ImageTooLarge.
+        """
+        for sequence in sequences:
+            self.check(sequence, max_pixels)
+        decoded: list[Pixels | None] = [None] * len(sequences)
+        for canvas, members in _group([s.canvas for s in sequences]).items():
+            images = self._synthesize([sequences[i].tokens for i in members], canvas)
+            for image, i in zip(images, members, strict=True):
+                decoded[i] = resize(image, sequences[i].source)
+        return [pixels for pixels in decoded if pixels is not None]
+
+    def check(self, sequence: TokenSequence, max_pixels: int = MAX_PIXELS) -> None:
+        """Raise what `decode` would raise for this sequence, without any work."""
+        if sequence.fingerprint != self.fingerprint:
+            raise FingerprintMismatch(
+                f"made by model {sequence.fingerprint}, this is {self.fingerprint} ({self.name})"
+            )
+        if max(sequence.source.area_px, sequence.canvas.area_px) > max_pixels:
+            raise ImageTooLarge(
+                f"claims {sequence.source} on canvas {sequence.canvas}, limit {max_pixels} pixels"
+            )
+        available = self.max_tokens(sequence.canvas)
+        if sequence.length > available:
+            raise BitstreamError(
+                f"{sequence.length} tokens, but canvas {sequence.canvas} has {available} at most"
+            )
+
+    def _tokenize(
+        self, out: dict[str, NDArray[np.float32]], source: Size, canvas: Size, lost: float
+    ) -> TokenSequence:
+        class_id = self.layout.choose_class(out["coefficients"], canvas)
+        cells = self.layout.cells(out["coefficients"], class_id, canvas)
+        curve = self._curves.predict(cells, out["reference"], float(out["energy"]), class_id, canvas, lost)
+        tokens = self.layout.tokens(cells, class_id, canvas)
+        return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
+
+    def _length(self, whole: TokenSequence, budget: TokenBudget | None) -> int:
+        return choose_length(
+            budget,
+            available_tokens=whole.length,
+            header_size_bytes=header_size_bytes(whole.source, whole.canvas),
+            source_area_px=whole.source.area_px,
+            curve=whole.curve,
+        )
+
+    def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
+        vertical, horizontal = self._basis(canvas)
+        out = self.decoder.run(
+            means=np.stack([self.layout.decode(tokens, canvas) for tokens in streams]),
+            length=np.asarray([len(tokens) for tokens in streams], np.float32),
+            expected_mse=np.asarray([self.layout.expected_mse(t, canvas) for t in streams], np.float32),
+            vertical=vertical,
+            horizontal=horizontal,
+        )
+        return from_model_output(out["image"])
+
+    def _basis(self, canvas: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        bh, bw = block_size(canvas)
+        return dct_basis(canvas.height_px, bh), dct_basis(canvas.width_px, bw)
+
+
+def as_pixels(image: Pixels | Image.Image) -> Pixels:
+    """uint8 HWC from what a caller gives. Raises ImageModeUnsupported, ImageError."""
+    if isinstance(image, Image.Image):
+        return to_rgb_array(image)
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        raise ImageModeUnsupported(f"arrays must be uint8 (0..255), got {pixels.dtype}")
+    if pixels.ndim == 2:
+        return np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
+        raise ImageModeUnsupported(f"arrays must be H x W, or H x W x 1, 3 or 4, got {pixels.shape}")
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return pixels if pixels.shape[2] == 3 else to_rgb_array(Image.fromarray(pixels, "RGBA"))
+
+
+def _group(canvases: Sequence[Size]) -> dict[Size, list[int]]:
+    groups: dict[Size, list[int]] = {}
+    for index, canvas in enumerate(canvases):
+        groups.setdefault(canvas, []).append(index)
+    return groups

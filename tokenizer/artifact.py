@@ -1,0 +1,119 @@
+"""ModelArtifact: a folder of graphs, tables, config and manifest; nothing is used before its hash holds.
+
+config.json     TokenizerConfig
+manifest.json   hash of every other file, fingerprint, versions, parity, data, measured quality
+tables.npz      SpectralTables
+encoder.onnx    image, vertical, horizontal -> coefficients, reference, energy
+decoder.onnx    means, length, expected_mse, vertical, horizontal -> image
+halting.onnx    linear_psnr_db, log_energy -> psnr_db
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokenizer.config import TokenizerConfig
+from tokenizer.errors import ArtifactError
+from tokenizer.spectral import SpectralTables
+
+GRAPHS = ("encoder.onnx", "decoder.onnx", "halting.onnx")
+FILES = ("config.json", "tables.npz", *GRAPHS)
+PRETRAINED = Path(__file__).parent / "pretrained"
+DEFAULT_MODEL = "tessera-small"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelArtifact:
+    """One loaded, verified model folder."""
+
+    path: Path
+    config: TokenizerConfig
+    tables: SpectralTables
+    manifest: dict[str, Any]
+    graphs: dict[str, bytes]
+    """Bytes of each ONNX graph, by file name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of config and weights, 64 hex digits."""
+        return str(self.manifest["digest"])
+
+    @property
+    def fingerprint(self) -> str:
+        """First 8 hex digits of the digest: what a stream's header carries."""
+        return self.digest[:8]
+
+    @classmethod
+    def load(cls, name_or_path: str | Path = "default") -> ModelArtifact:
+        """Read and verify a folder, or a model that ships with the package. Raises ArtifactError."""
+        path = resolve(name_or_path)
+        manifest = _read_manifest(path)
+        contents = {name: _read_verified(path, name, manifest) for name in FILES}
+        config = TokenizerConfig.from_json(contents["config.json"].decode())
+        graphs = {name: contents[name] for name in GRAPHS}
+        return cls(path, config, tables_from_bytes(contents["tables.npz"]), manifest, graphs)
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """Folder of a shipped model ("default", a name) or of a path. Raises ArtifactError."""
+    name = DEFAULT_MODEL if str(name_or_path) == "default" else str(name_or_path)
+    for folder in (PRETRAINED / name, Path(name_or_path)):
+        if (folder / "manifest.json").is_file():
+            return folder
+    raise ArtifactError(f"no model {name!r}: not a folder with manifest.json, and shipped are {shipped()}")
+
+
+def shipped() -> list[str]:
+    """Names of the models in the package."""
+    return sorted(p.parent.name for p in PRETRAINED.glob("*/manifest.json"))
+
+
+def tables_to_bytes(tables: SpectralTables) -> bytes:
+    """Compressed npz of all tables."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)})
+    return buffer.getvalue()
+
+
+def tables_from_bytes(data: bytes) -> SpectralTables:
+    """Inverse of `tables_to_bytes`. Raises ArtifactError."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return SpectralTables(**{f.name: arrays[f.name] for f in dataclasses.fields(SpectralTables)})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"tables.npz cannot be read: {error}") from error
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        hashes, digest = manifest["files"], manifest["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path.name}/manifest.json cannot be read: {error}") from error
+    if not isinstance(hashes, dict) or not isinstance(digest, str) or len(digest) != 64:
+        raise ArtifactError(f"{path.name}/manifest.json has no file hashes or no digest")
+    return dict(manifest)
+
+
+def _read_verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    try:
+        data = (path / name).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"model {path.name} lacks {name}: {error.strerror}") from error
+    if sha256(data) != manifest["files"].get(name):
+        raise ArtifactError(f"model {path.name}: {name} is not the file that the manifest names")
+    return data

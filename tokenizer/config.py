@@ -1,0 +1,58 @@
+"""TokenizerConfig: the frozen facts about trained weights, as canonical JSON. Knows no files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tokenizer.errors import ArtifactError
+
+FORMAT_VERSION = 1
+# Moves whenever resizing or pixel scaling changes: the same picture would give other tokens.
+PREPROCESS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerConfig:
+    """What a model is, besides its weights. Part of the fingerprint."""
+
+    name: str
+    version: str
+    layout: str
+    """Meaning of the tokens; only "spectral" so far."""
+    candidate_lengths: tuple[int, ...]
+    """Lengths, on a 256 x 256 canvas, at which the halting head predicts PSNR."""
+    margin_db: dict[str, float]
+    """Split-conformal margin per coverage, as text so that JSON keeps the key exact."""
+    format_version: int = FORMAT_VERSION
+    preprocess_version: int = PREPROCESS_VERSION
+
+    def __post_init__(self) -> None:
+        if self.format_version != FORMAT_VERSION or self.preprocess_version != PREPROCESS_VERSION:
+            raise ArtifactError(
+                f"artifact format {self.format_version} with preprocessing {self.preprocess_version}; "
+                f"this release reads {FORMAT_VERSION} with {PREPROCESS_VERSION}"
+            )
+        if self.layout != "spectral":
+            raise ArtifactError(f"token layout {self.layout!r} is unknown; known: 'spectral'")
+        if list(self.candidate_lengths) != sorted(set(self.candidate_lengths)):
+            raise ArtifactError(f"candidate lengths must increase, got {self.candidate_lengths}")
+
+    @property
+    def margins(self) -> dict[float, float]:
+        """Margin in dB per coverage."""
+        return {float(coverage): margin for coverage, margin in self.margin_db.items()}
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; the same config is the same bytes."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> TokenizerConfig:
+        """Inverse of `to_json`. Raises ArtifactError."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            return cls(**{**data, "candidate_lengths": tuple(data["candidate_lengths"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"config.json is not a tokenizer config: {error}") from error

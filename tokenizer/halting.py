@@ -1,0 +1,101 @@
+"""The distortion curve of one picture: exact linear error, plus what the head says the decoder adds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.config import TokenizerConfig
+from tokenizer.distortion import DistortionCurve
+from tokenizer.onnx_session import OnnxSession
+from tokenizer.preprocess import resize
+from tokenizer.spectral import SpectralLayout
+
+# Detail finer than this many pixels is not counted when a source is far larger than its canvas:
+# it holds little energy, and comparing at full size would cost more than encoding.
+MAX_COMPARED_AREA_PX = 2_000_000
+MAX_DB = 100.0
+
+
+def linear_psnr_db(mse: NDArray[np.float64]) -> NDArray[np.float32]:
+    """PSNR of 8-bit pictures, at most 100 dB."""
+    psnr: NDArray[np.float32] = np.minimum(10 * np.log10(255.0**2 / mse), MAX_DB).astype(np.float32)
+    return psnr
+
+
+def head_lengths(candidate_lengths: tuple[int, ...], canvas: Size) -> list[int]:
+    """Candidate lengths of a canvas: the same bits per pixel as on 256 x 256, at least one token."""
+    return [max(1, round(length * canvas.area_px / DEFAULT_AREA_PX)) for length in candidate_lengths]
+
+
+def log_band_energy(
+    layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size
+) -> NDArray[np.float32]:
+    """log2 energy by colour plane and ring of frequencies, f32[3 * J]: the head's view of a picture."""
+    energy = layout.band_energy(reference, canvas)
+    knots = energy.shape[1]
+    ring = np.maximum(*np.indices((knots, knots)))
+    rings = [np.bincount(ring.reshape(-1), plane.reshape(-1), knots) for plane in energy]
+    return np.log2(np.stack(rings).reshape(-1) + 1e-4).astype(np.float32)
+
+
+class CurvePredictor:
+    """Predicts the PSNR of every length against the source, in one pass and without decoding."""
+
+    def __init__(self, head: OnnxSession, layout: SpectralLayout, config: TokenizerConfig) -> None:
+        self._head, self._layout, self._config = head, layout, config
+
+    def predict(
+        self,
+        cells: NDArray[np.int64],
+        reference: NDArray[np.float32],
+        energy: float,
+        class_id: int,
+        canvas: Size,
+        resample_mse: float,
+    ) -> DistortionCurve:
+        """Curve of one picture. `resample_mse` is what the canvas itself loses against the source."""
+        available = self._layout.max_tokens(canvas)
+        learned = head_lengths(self._config.candidate_lengths, canvas)
+        beyond = _doubling(learned[-1], available)
+        lengths = [min(length, available) for length in learned] + beyond
+        mse = self._layout.distortion(cells, reference, energy, class_id, canvas, lengths)
+        linear = linear_psnr_db(mse)
+        predicted = self._head.run(
+            linear_psnr_db=linear[None, : len(learned)],
+            log_energy=log_band_energy(self._layout, reference, canvas)[None],
+        )["psnr_db"][0]
+        # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
+        psnr = np.concatenate((predicted, linear[len(learned) :])).astype(np.float64)
+        total = -10 * np.log10(10 ** (-psnr / 10) + resample_mse / 255.0**2)
+        return _curve(lengths, total, self._config)
+
+
+def resample_mse(source: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> float:
+    """Squared error per pixel and colour of the canvas, enlarged again, against the source."""
+    if source.shape == fitted.shape:
+        return 0.0
+    area = source.shape[0] * source.shape[1]
+    if area > MAX_COMPARED_AREA_PX:
+        scale = (MAX_COMPARED_AREA_PX / area) ** 0.5
+        source = resize(
+            source, Size(max(1, round(source.shape[1] * scale)), max(1, round(source.shape[0] * scale)))
+        )
+    again = resize(fitted, Size(source.shape[1], source.shape[0]))
+    return float(np.mean(np.square(source.astype(np.float32) - again)))
+
+
+def _doubling(start: int, end: int) -> list[int]:
+    lengths = []
+    while start * 2 < end:
+        start *= 2
+        lengths.append(start)
+    return [*lengths, end] if start < end else lengths
+
+
+def _curve(lengths: list[int], psnr_db: NDArray[np.float64], config: TokenizerConfig) -> DistortionCurve:
+    """Never falling, one value per length (tiny canvases repeat lengths: the last one counts)."""
+    rising = np.maximum.accumulate(psnr_db)
+    best = dict(zip(lengths, rising.tolist(), strict=True))
+    return DistortionCurve(tuple(best), tuple(best.values()), config.margins)
