@@ -1,0 +1,42 @@
+"""python -m training {train,evaluate,export}: from pictures to an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """From pictures to an artifact."""
+
+
+@app.command()
+def train(
+    data: Annotated[list[str], typer.Option(help="WebDataset shards (*.tar) or folders; repeat it.")],
+    folder: Annotated[Path, typer.Option(help="Where checkpoints and TensorBoard scalars go.")],
+    recipe: Annotated[str, typer.Option(help="Name of a function in training/recipes.py.")] = "small_256",
+    start: Annotated[Path | None, typer.Option(help="Checkpoint to take tables and weights from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Other number of steps than the recipe's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many pictures.")] = None,
+) -> None:
+    """Train a recipe, or resume the run that FOLDER holds."""
+    from training.data import load_pictures
+    from training.recipes import RECIPES
+    from training.trainer import Trainer
+
+    if recipe not in RECIPES:
+        raise typer.BadParameter(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
+    config = RECIPES[recipe]()
+    sources = dataclasses.replace(config.data, sources=tuple(data), limit=limit)
+    config = dataclasses.replace(config, data=sources, num_steps=steps or config.num_steps)
+    Trainer(config, load_pictures(config.data, "train"), folder, start).run()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,64 @@
+"""Checkpoints: weights, average, optimizer, position and config in one file, written atomically."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokenizer.canvas import Size
+from tokenizer.model import ModelConfig
+from tokenizer.spectral import SpectralTables
+from training.config import DataConfig, OptimConfig, TrainConfig
+from training.linear_codec import LinearCodecConfig
+
+FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the target and rename, so that a kill never leaves half a checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".tmp")
+    torch.save({"format": FORMAT, **state}, beside)
+    os.replace(beside, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; raises ValueError on another format."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state.get("format") != FORMAT:
+        raise ValueError(f"{path} has checkpoint format {state.get('format')}, this code reads {FORMAT}")
+    return state
+
+
+def config_to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain data of a config, for a checkpoint or a model card."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(data: dict[str, Any]) -> TrainConfig:
+    """Inverse of `config_to_dict`."""
+    plain = dict(data)
+    return TrainConfig(
+        **{
+            **plain,
+            "data": DataConfig(**plain["data"]),
+            "linear": LinearCodecConfig(**plain["linear"]),
+            "model": ModelConfig(**plain["model"]),
+            "optim": OptimConfig(**plain["optim"]),
+            "canvases": tuple(Size(**canvas) for canvas in plain["canvases"]),
+        }
+    )
+
+
+def tables_to_dict(tables: SpectralTables) -> dict[str, torch.Tensor]:
+    """Tables as tensors."""
+    return {f.name: torch.from_numpy(getattr(tables, f.name)) for f in dataclasses.fields(tables)}
+
+
+def tables_from_dict(data: dict[str, torch.Tensor]) -> SpectralTables:
+    """Inverse of `tables_to_dict`."""
+    return SpectralTables(**{name: value.numpy() for name, value in data.items()})
