@@ -74,7 +74,7 @@ def main() -> int:
                 shown = [_show(client, name, data) for name, data in pictures.items()]
             exit_code = stop_server(process)
     except (OSError, TokenizerError) as error:
-        console.print(f"error: {error}", style="red", markup=False)
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return 1
     sheet = arguments.out / "contact_sheet.png"
     _sheet(shown).save(sheet)
@@ -119,7 +119,7 @@ def _wait_for_target(process: subprocess.Popen[bytes], port_file: Path, log_file
         if port_file.exists():
             return str(json.loads(port_file.read_text())["target"])
         if process.poll() is not None:
-            raise OSError(f"the server ended with {process.returncode}:\n{log_file.read_text()[-2000:]}")
+            raise OSError(f"the server ended with {process.returncode}:\n{log_file.read_text()[-600:]}")
         sleep(0.05)
     raise OSError(f"the server was not ready within {START_TIMEOUT_S:g} s; see {log_file}")
 
