@@ -38,5 +38,35 @@ def train(
     Trainer(config, load_pictures(config.data, "train"), folder, start).run()
 
 
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Option(help="checkpoint.pt of a run.")],
+    data: Annotated[
+        list[str], typer.Option(help="The data of that run: the head is fitted on held-out keys.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")] = "tessera-small",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    linear: Annotated[bool, typer.Option(help="Export the linear codec that training started from.")] = False,
+) -> None:
+    """Fit and calibrate the halting head, export to ONNX, check parity, write the artifact."""
+    from training.release import release
+
+    digest = release(checkpoint, tuple(data), out, name, version, linear)
+    typer.echo(f"{out}: fingerprint {digest[:8]}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Shipped model or artifact folder.")],
+    data: Annotated[list[str], typer.Option(help="Shards or folders, all of whose pictures are used.")],
+    limit: Annotated[int | None, typer.Option(help="At most this many pictures.")] = None,
+) -> None:
+    """Print mean PSNR of an artifact at each byte count (benchmarks/ compares with other codecs)."""
+    from training.evaluate import evaluate_artifact, markdown
+
+    typer.echo(markdown(evaluate_artifact(model, tuple(data), limit)))
+
+
 if __name__ == "__main__":
     app()

@@ -1,0 +1,229 @@
+"""Checkpoint -> artifact folder. Refuses to write where ONNX Runtime disagrees with torch."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import platform
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from tokenizer.artifact import FILES, sha256, tables_to_bytes
+from tokenizer.canvas import Size
+from tokenizer.config import TokenizerConfig
+from tokenizer.model import AdaptiveTokenizer, DistortionHead
+from tokenizer.onnx_session import OnnxSession
+from tokenizer.preprocess import from_model_output
+from tokenizer.quality import psnr_db
+from tokenizer.spectral import SpectralLayout
+
+OPSET = 20
+# A cell's border may be crossed only by coefficients this near to it (in sigmas): float noise between
+# runtimes was at most 3e-5 of a sigma, measured on both; ids of all others must be equal.
+BOUNDARY_MARGIN = 1e-3
+MIN_PARITY_PSNR_DB = 50.0
+
+
+class ParityError(Exception):
+    """torch and ONNX Runtime disagree; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How well the two runtimes agree on fixed pictures."""
+
+    equal_cell_share: float
+    max_border_distance: float
+    """Largest distance to a border, in sigmas, of a coefficient whose cell differs."""
+    min_psnr_db: float
+
+
+def export_artifact(
+    model: AdaptiveTokenizer,
+    head: DistortionHead,
+    config: TokenizerConfig,
+    pictures: np.ndarray,
+    folder: Path,
+    facts: dict[str, Any],
+) -> str:
+    """Write the folder; return its digest. Compares uint8[B, H, W, 3] `pictures`; raises ParityError."""
+    model, head = model.cpu().eval(), head.cpu().eval()
+    graphs = export_graphs(model, head, pictures)
+    parity = check_parity(model, graphs, pictures)
+    contents = {
+        "config.json": config.to_json().encode(),
+        "tables.npz": tables_to_bytes(model.tables),
+        **graphs,
+    }
+    digest = weights_digest(config, model, head)
+    manifest = {
+        "digest": digest,
+        "files": {name: sha256(contents[name]) for name in FILES},
+        "versions": _versions(),
+        "parity": parity.__dict__,
+        **facts,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).write_bytes(contents[name])
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    return digest
+
+
+def weights_digest(config: TokenizerConfig, *modules: nn.Module) -> str:
+    """SHA-256 of canonical config, tables and weights; other exports of one model share it."""
+    parts = [config.to_json().encode()]
+    for module in modules:
+        if isinstance(module, AdaptiveTokenizer):
+            tables = module.tables
+            parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
+        for name, value in sorted(module.state_dict().items()):
+            parts += [name.encode(), value.detach().cpu().contiguous().numpy().tobytes()]
+    return sha256(b"".join(parts))
+
+
+def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.ndarray) -> dict[str, bytes]:
+    """The three graphs, with dynamic batch and canvas."""
+    canvas = Size(pictures.shape[2], pictures.shape[1])
+    image = _image(pictures)
+    vertical, horizontal = model.basis(canvas, torch.device("cpu"))
+    means, _, _ = model.analysis(image, vertical, horizontal)
+    batch, bh, bw = Dim("batch", min=1), Dim("bh", min=1), Dim("bw", min=1)
+    height, width = 16 * Dim("height16", min=1), 16 * Dim("width16", min=1)
+    rows, columns = {0: bh, 1: height}, {0: bw, 1: width}
+    one = torch.ones(len(pictures))
+    length_count, band_count = head.gain.out_features, head.norm.normalized_shape[0] - head.gain.out_features
+    return {
+        "encoder.onnx": _export(
+            model.analysis,
+            {"image_B3HW": image, "vertical": vertical, "horizontal": horizontal},
+            {"image_B3HW": {0: batch, 2: height, 3: width}, "vertical": rows, "horizontal": columns},
+            ["image", "vertical", "horizontal"],
+            ["coefficients", "reference", "energy"],
+        ),
+        "decoder.onnx": _export(
+            model.synthesis,
+            {
+                "means": means.detach(),
+                "length_B": 64 * one,
+                "expected_mse_B": 500 * one,
+                "vertical": vertical,
+                "horizontal": horizontal,
+            },
+            {
+                "means": {0: batch, 2: bh, 3: bw},
+                "length_B": {0: batch},
+                "expected_mse_B": {0: batch},
+                "vertical": rows,
+                "horizontal": columns,
+            },
+            ["means", "length", "expected_mse", "vertical", "horizontal"],
+            ["image"],
+        ),
+        "halting.onnx": _export(
+            head,
+            {
+                "linear_psnr_db_BL": torch.full((2, length_count), 20.0),
+                "log_energy_BS": torch.zeros(2, band_count),
+            },
+            {"linear_psnr_db_BL": {0: batch}, "log_energy_BS": {0: batch}},
+            ["linear_psnr_db", "log_energy"],
+            ["psnr_db"],
+        ),
+    }
+
+
+def _export(
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    dynamic: dict[str, dict[int, Any]],
+    input_names: list[str],
+    output_names: list[str],
+) -> bytes:
+    # The exporter warns about packages that it does not need here, once per call.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            kwargs=inputs,
+            dynamic_shapes=dynamic,
+            input_names=input_names,
+            output_names=output_names,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    buffer = io.BytesIO()
+    program.save(buffer)
+    return buffer.getvalue()
+
+
+def check_parity(model: AdaptiveTokenizer, graphs: dict[str, bytes], pictures: np.ndarray) -> Parity:
+    """Compare both runtimes on pictures at several lengths; raises ParityError."""
+    canvas = Size(pictures.shape[2], pictures.shape[1])
+    layout, image = SpectralLayout(model.tables), _image(pictures)
+    vertical, horizontal = model.basis(canvas, torch.device("cpu"))
+    basis = {"vertical": vertical.numpy(), "horizontal": horizontal.numpy()}
+    with torch.no_grad():
+        ours = model.analysis(image, vertical, horizontal)[0].numpy()
+    theirs = OnnxSession(graphs["encoder.onnx"]).run(image=image.numpy(), **basis)["coefficients"]
+    equal, distance = zip(
+        *(_compare_cells(layout, a, b, canvas) for a, b in zip(ours, theirs, strict=True)), strict=True
+    )
+    decoder, psnr = OnnxSession(graphs["decoder.onnx"]), []
+    for length in (0, 16, 128, layout.max_tokens(canvas)):
+        tokens = [layout.encode(c, canvas)[:length] for c in theirs]
+        means = np.stack([layout.decode(t, canvas) for t in tokens])
+        expected = np.asarray([layout.expected_mse(t, canvas) for t in tokens], np.float32)
+        lengths = np.full(len(tokens), length, np.float32)
+        got = decoder.run(means=means, length=lengths, expected_mse=expected, **basis)["image"]
+        with torch.no_grad():
+            arguments = [torch.from_numpy(a) for a in (means, lengths, expected)]
+            wanted = model.synthesis(*arguments, vertical, horizontal).numpy()
+        pairs = zip(from_model_output(got), from_model_output(wanted), strict=True)
+        psnr.append(min(min(psnr_db(a, b), 100.0) for a, b in pairs))
+    parity = Parity(float(np.mean(equal)), float(max(distance)), float(min(psnr)))
+    if parity.max_border_distance > BOUNDARY_MARGIN or parity.min_psnr_db < MIN_PARITY_PSNR_DB:
+        raise ParityError(f"ONNX Runtime disagrees with torch: {parity}")
+    return parity
+
+
+def _compare_cells(layout: SpectralLayout, a: np.ndarray, b: np.ndarray, canvas: Size) -> tuple[float, float]:
+    """(share of equal cells, largest distance to a border of those that differ)."""
+    class_id = layout.choose_class(a, canvas)
+    cells_a, cells_b = layout.cells(a, class_id, canvas), layout.cells(b, class_id, canvas)
+    differ = np.flatnonzero(cells_a != cells_b)
+    if len(differ) == 0:
+        return 1.0, 0.0
+    order = layout.order(class_id, canvas)
+    at = order.coefficient[differ]
+    standard = a.reshape(-1)[at] / order.sigma[at]
+    borders = layout.tables.thresholds[np.minimum(cells_a[differ], cells_b[differ])]
+    return float(np.mean(cells_a == cells_b)), float(np.abs(standard - borders).max())
+
+
+def _image(pictures: np.ndarray) -> Tensor:
+    return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float()
+
+
+def _versions() -> dict[str, str]:
+    import onnx
+    import onnxruntime
+
+    return {
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "opset": str(OPSET),
+    }

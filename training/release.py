@@ -1,0 +1,65 @@
+"""From a checkpoint to the folder that ships: weights, head, margins, parity, model facts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizer.config import TokenizerConfig
+from tokenizer.model import AdaptiveTokenizer
+from tokenizer.model.layers import parameter_count
+from training.checkpoint import config_from_dict, config_to_dict, load_checkpoint, tables_from_dict
+from training.config import DataConfig
+from training.data import load_pictures
+from training.export import export_artifact
+from training.halting import (
+    CANDIDATE_LENGTHS,
+    conformal_margins,
+    fit_head,
+    head_error_db,
+    measure_curves,
+)
+
+PARITY_PICTURES = 4
+
+
+def release(
+    checkpoint: Path, sources: tuple[str, ...], out: Path, name: str, version: str, linear: bool
+) -> str:
+    """Everything between a checkpoint and its artifact; returns the digest.
+
+    The head is fitted on the validation split, and the margins, which make the promise, are taken on
+    the calibration split, which nothing has seen.
+    """
+    state = load_checkpoint(checkpoint)
+    config = config_from_dict(state["config"])
+    model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"])).eval()
+    if not linear:  # the zero-initialised networks are the linear codec
+        model.load_state_dict(state["average"])
+    data = DataConfig(sources=sources, held_out_share=config.data.held_out_share)
+    validation, calibration = load_pictures(data, "validation"), load_pictures(data, "calibration")
+    canvas = config.canvases[0]
+    head = fit_head(measure_curves(model, validation, canvas, CANDIDATE_LENGTHS))
+    unseen = measure_curves(model, calibration, canvas, CANDIDATE_LENGTHS)
+    tokenizer_config = TokenizerConfig(
+        name=name,
+        version=version,
+        layout="spectral",
+        candidate_lengths=CANDIDATE_LENGTHS,
+        margin_db=conformal_margins(head, unseen),
+    )
+    facts = {
+        "recipe": {**config_to_dict(config), "data": {"held_out_share": config.data.held_out_share}},
+        "steps": 0 if linear else state["step"],
+        "parameters": {
+            "decoder": parameter_count(model.synthesis),
+            "encoder": parameter_count(model.analysis),
+            "halting": parameter_count(head),
+        },
+        "halting": {
+            "fitted_on": len(validation),
+            "calibrated_on": len(calibration),
+            "mean_absolute_error_db": round(head_error_db(head, unseen), 4),
+        },
+    }
+    parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
+    return export_artifact(model, head, tokenizer_config, parity_pictures, out, facts)
