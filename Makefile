@@ -1,0 +1,68 @@
+# Every target sets up what it needs. PYTHON picks the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+RECIPE ?= small_256
+RUN ?= runs/$(RECIPE)
+EVAL := $(DATA)/eval
+SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format proto train export serve bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Two stamps: serving needs no torch, so a user who only runs the demo never downloads it.
+$(VENV)/.serve: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[cpu,serve]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.serve
+	$(BIN)/pip install --quiet --editable '.[cpu,serve,train,export,bench,dev]'
+	@touch $@
+
+demo: $(VENV)/.serve ## Pictures through a real server at 24, 64, 128, 512 bytes; IMAGE=path for your own
+	$(BIN)/python examples/demo.py $(if $(IMAGE),--image "$(IMAGE)")
+
+test: $(VENV)/.dev ## All tests but the slow ones
+	$(BIN)/pytest
+
+test-slow: $(VENV)/.dev ## The slow tests
+	$(BIN)/pytest -m slow
+
+check: $(VENV)/.dev ## Lint, format, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_architecture.py
+
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: $(VENV)/.dev ## Generate the gRPC stubs again
+	PYTHON=$(abspath $(BIN))/python sh proto/generate.sh
+
+train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes)
+	$(BIN)/python -m training train --recipe $(RECIPE) --folder $(RUN) $(addprefix --data ,$(SHARDS))
+
+export: $(VENV)/.dev ## Turn the run's checkpoint into the shipped model
+	$(BIN)/python -m training export --checkpoint $(RUN)/checkpoint.pt --out tokenizer/pretrained/tessera-small \
+	    $(addprefix --data ,$(SHARDS))
+
+serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051
+	$(BIN)/tessera serve
+
+bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
+	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.halting --images $(EVAL)/div
+	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
+	$(BIN)/python -m benchmarks.speed
+
+clean: ## Remove what was built
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
