@@ -37,7 +37,8 @@ def log_band_energy(
     knots = energy.shape[1]
     ring = np.maximum(*np.indices((knots, knots)))
     rings = [np.bincount(ring.reshape(-1), plane.reshape(-1), knots) for plane in energy]
-    return np.log2(np.stack(rings).reshape(-1) + 1e-4).astype(np.float32)
+    flat: NDArray[np.float32] = np.log2(np.stack(rings).reshape(-1) + 1e-4).astype(np.float32)
+    return flat
 
 
 class CurvePredictor:

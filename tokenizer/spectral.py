@@ -107,7 +107,8 @@ def dct_basis(length: int, count: int) -> NDArray[np.float32]:
     k, x = np.arange(count)[:, None], np.arange(length)[None]
     basis = np.cos(np.pi * (2 * x + 1) * k / (2 * length)) * np.sqrt(2 / length)
     basis[0] /= np.sqrt(2)
-    return basis.astype(np.float32)
+    rows: NDArray[np.float32] = basis.astype(np.float32)
+    return rows
 
 
 def axis_frequencies(length_px: int, across_px: int, count: int) -> NDArray[np.int64]:
@@ -200,7 +201,8 @@ class SpectralLayout:
         heap = (1 << planes) + cell
         # Plane 0 sent nothing: heap index 1, whose mean is 0 by construction.
         group = self._geometry(canvas).group
-        return self.tables.reconstruction[group, heap] * order.sigma
+        means: NDArray[np.float32] = self.tables.reconstruction[group, heap] * order.sigma
+        return means
 
     def distortion(
         self,
@@ -290,7 +292,8 @@ class _Geometry:
     def interpolate(self, log_variance: NDArray[np.int16]) -> NDArray[np.int64]:
         """i16[3, J, J] at knots -> i64[3 * bh * bw], in 1/256**3 octave."""
         rows = np.einsum("uj,cjk->cuk", self.vertical, log_variance.astype(np.int64))
-        return np.einsum("vk,cuk->cuv", self.horizontal, rows).reshape(-1)
+        flat: NDArray[np.int64] = np.einsum("vk,cuk->cuv", self.horizontal, rows).reshape(-1)
+        return flat
 
     def band_energy(self, coefficients: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean energy around each knot, f64[3, J, J]; 0 where the canvas has no such frequency."""
@@ -302,6 +305,6 @@ class _Geometry:
         """(weight / variance [C, 3JJ], weighted log variance [C]) of the bands that the canvas has."""
         if self._costs is None:
             log_variance = tables.log_variance.reshape(tables.num_classes, -1) / ONE
-            weight = (tables.class_weight * (self.count > 0)).reshape(-1)
+            weight = (tables.class_weight.astype(np.float64) * (self.count > 0)).reshape(-1)
             self._costs = (weight * np.exp2(-log_variance), np.log(2) * (log_variance @ weight))
         return self._costs

@@ -15,6 +15,8 @@ class DataConfig:
 
     sources: tuple[str, ...] = ()
     """WebDataset shards (`*.tar`) and folders of pictures."""
+    kinds: tuple[str, ...] = ()
+    """Only pictures of these kinds, as the shard's index (`SHARD.index.jsonl.gz`) names them; empty = all."""
     limit: int | None = None
     """At most this many pictures, for quick runs."""
     held_out_share: float = 0.0625

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,10 +71,11 @@ def load_pictures(config: DataConfig, split: str, min_side_px: int = 16) -> Pict
     pictures: list[np.ndarray] = []
     skipped = 0
     for source in config.sources:
+        wanted = _wanted_keys(Path(source), config.kinds)
         for key, data in track(_members(Path(source)), description=f"{split}: {Path(source).name}"):
             if config.limit is not None and len(keys) >= config.limit:
                 break
-            if split_of(key, config.held_out_share) != split:
+            if split_of(key, config.held_out_share) != split or (wanted is not None and key not in wanted):
                 continue
             try:
                 picture = read_image(data)
@@ -97,6 +100,18 @@ def split_of(key: str, held_out_share: float) -> str:
     if place < held_out_share:
         return "validation"
     return "calibration" if place < 2 * held_out_share else "train"
+
+
+def _wanted_keys(source: Path, kinds: tuple[str, ...]) -> set[str] | None:
+    """Keys of the wanted kinds by the index beside a shard (one JSON line per picture); None = every key."""
+    if not kinds:
+        return None
+    index = source.with_suffix(".index.jsonl.gz")
+    if not index.is_file():
+        raise ValueError(f"kinds {kinds} need an index, and {index.name} is not beside {source.name}")
+    with gzip.open(index, "rt") as lines:
+        rows = [json.loads(line) for line in lines]
+    return {row["key"] for row in rows if row["kind"] in kinds}
 
 
 def _members(source: Path) -> list[tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tokenizer.config import TokenizerConfig
 from tokenizer.model import AdaptiveTokenizer
@@ -13,6 +14,7 @@ from training.data import load_pictures
 from training.export import export_artifact
 from training.halting import (
     CANDIDATE_LENGTHS,
+    Curves,
     conformal_margins,
     fit_head,
     head_error_db,
@@ -55,6 +57,7 @@ def release(
             "encoder": parameter_count(model.analysis),
             "halting": parameter_count(head),
         },
+        "rate_distortion": _rate_distortion(unseen),
         "halting": {
             "fitted_on": len(validation),
             "calibrated_on": len(calibration),
@@ -63,3 +66,13 @@ def release(
     }
     parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
     return export_artifact(model, head, tokenizer_config, parity_pictures, out, facts)
+
+
+def _rate_distortion(unseen: Curves) -> dict[str, Any]:
+    """Mean PSNR on the calibration split: what the manifest says of the model's quality."""
+    return {
+        "pictures": len(unseen.true_psnr_db),
+        "tokens": list(CANDIDATE_LENGTHS),
+        "mean_psnr_db": [round(v, 3) for v in unseen.true_psnr_db.mean(0).tolist()],
+        "linear_mean_psnr_db": [round(v, 3) for v in unseen.linear_psnr_db.mean(0).tolist()],
+    }

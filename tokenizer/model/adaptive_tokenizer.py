@@ -107,7 +107,8 @@ class Analysis(nn.Module):
         with torch.autocast(centred_B3HW.device.type, enabled=False):
             planes = torch.einsum("bchw,kc->bkhw", centred_B3HW.float(), self.colour)
             area = vertical.shape[1] * horizontal.shape[1]
-            return vertical @ planes @ horizontal.transpose(0, 1) / area**0.5
+            coefficients: Tensor = vertical @ planes @ horizontal.transpose(0, 1) / area**0.5
+            return coefficients
 
 
 class Synthesis(nn.Module):

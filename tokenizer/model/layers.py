@@ -46,6 +46,19 @@ class ResidualBlock(nn.Module):
         return x_BChw + out
 
 
+class Stage(nn.ModuleList):
+    """Blocks of one level, one after the other."""
+
+    def __init__(self, width: int, depth: int, condition_width: int) -> None:
+        super().__init__(ResidualBlock(width, condition_width) for _ in range(depth))
+
+    def forward(self, x_BChw: Tensor, condition_BD: Tensor) -> Tensor:
+        """[B, C, h, w], [B, D] -> [B, C, h, w]."""
+        for block in self:
+            x_BChw = block(x_BChw, condition_BD)
+        return x_BChw
+
+
 class ResidualUNet(nn.Module):
     """Picture and condition -> a correction of the picture; exactly zero before training."""
 
@@ -61,10 +74,10 @@ class ResidualUNet(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.encoder = nn.ModuleList(
-            _blocks(w, d, condition_width) for w, d in zip(widths, depths, strict=True)
+            Stage(w, d, condition_width) for w, d in zip(widths, depths, strict=True)
         )
         self.decoder = nn.ModuleList(
-            _blocks(w, d, condition_width) for w, d in zip(widths[:-1], depths[:-1], strict=True)
+            Stage(w, d, condition_width) for w, d in zip(widths[:-1], depths[:-1], strict=True)
         )
         self.outward = nn.Conv2d(widths[0], pixels, 3, padding=1)
         nn.init.zeros_(self.outward.weight)
@@ -76,21 +89,15 @@ class ResidualUNet(nn.Module):
         condition_BD: Tensor = self.condition(conditions)
         x: Tensor = self.inward(F.pixel_unshuffle(image_B3HW, DOWNSCALE))
         skips: list[Tensor] = []
-        for level, blocks in enumerate(self.encoder):
-            for block in blocks:
-                x = block(x, condition_BD)
+        for level, stage in enumerate(self.encoder):
+            x = stage(x, condition_BD)
             if level < len(self.down):
                 skips.append(x)
                 x = self.down[level](x)
         for level in reversed(range(len(self.decoder))):
             x = skips[level] + F.pixel_shuffle(self.up[level](x), 2)
-            for block in self.decoder[level]:
-                x = block(x, condition_BD)
+            x = self.decoder[level](x, condition_BD)
         return F.pixel_shuffle(self.outward(x), DOWNSCALE)
-
-
-def _blocks(width: int, depth: int, condition_width: int) -> nn.ModuleList:
-    return nn.ModuleList(ResidualBlock(width, condition_width) for _ in range(depth))
 
 
 # The longest prefix per pixel that training sees: 2048 tokens on 256 x 256.
