@@ -1,0 +1,141 @@
+"""MicroBatcher by itself: order, bounds, deadlines, failures."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from serving.batcher import MicroBatcher
+from serving.metrics import Metrics
+from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
+from serving.trace import RequestTrace
+
+
+def trace(seconds: float = 30) -> RequestTrace:
+    return RequestTrace("Encode", time.monotonic() + seconds)
+
+
+class Bench:
+    """A batcher over a function that doubles numbers, waits at a gate, and breaks at 13."""
+
+    def __init__(self, **limits) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[int]] = []
+        self.batcher: MicroBatcher[int, int] = MicroBatcher(
+            "encode",
+            self._double,
+            metrics=Metrics(()),
+            **{"max_batch_size": 4, "max_queue_items": 8} | limits,
+        )
+
+    def _double(self, _key, items: list[int]) -> list[int]:
+        self.batches.append(list(items))
+        assert self.gate.wait(20)
+        if 13 in items:
+            raise ValueError("thirteen")
+        return [2 * item for item in items]
+
+    async def hold_worker(self) -> asyncio.Task:
+        """Returns once the worker is inside a batch that waits at the gate."""
+        self.gate.clear()
+        task = asyncio.create_task(self.batcher.submit(0, None, trace()))
+        while not self.batches:
+            await asyncio.sleep(0.001)
+        return task
+
+    def submit(self, item: int, seconds: float = 30, key=None) -> asyncio.Task:
+        return asyncio.create_task(self.batcher.submit(item, key, trace(seconds)))
+
+
+@pytest.fixture
+async def bench():
+    bench = Bench()
+    bench.batcher.start()
+    yield bench
+    bench.gate.set()
+    await bench.batcher.stop()
+
+
+async def test_each_item_gets_its_own_result(bench):
+    results = await asyncio.gather(*(bench.submit(item) for item in range(8)))
+    assert results == [2 * item for item in range(8)]
+
+
+async def test_items_are_taken_in_order_and_only_with_their_like(bench):
+    held = await bench.hold_worker()
+    tasks = [bench.submit(item, key=key) for item, key in [(1, "a"), (2, "b"), (3, "a"), (4, "b")]]
+    await asyncio.sleep(0)
+    bench.gate.set()
+    await asyncio.gather(held, *tasks)
+    assert bench.batches == [[0], [1, 3], [2, 4]]
+
+
+async def test_a_full_queue_refuses_the_newest(bench):
+    held = await bench.hold_worker()
+    waiting = [bench.submit(item) for item in range(8)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull) as caught:
+        await bench.submit(99)
+    assert caught.value.retry_after_s > 0
+    bench.gate.set()
+    await asyncio.gather(held, *waiting)
+    assert all(99 not in batch for batch in bench.batches)
+
+
+async def test_late_work_is_dropped_and_never_run(bench):
+    held = await bench.hold_worker()
+    late, fine = bench.submit(1, seconds=0.01), bench.submit(2)
+    await asyncio.sleep(0.05)
+    bench.gate.set()
+    with pytest.raises(DeadlinePassed):
+        await late
+    assert await fine == 4
+    await held
+    assert bench.batches == [[0], [2]]
+
+
+async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(bench):
+    bench.batcher._seconds_per_item = 1.0
+    held = await bench.hold_worker()
+    with pytest.raises(DeadlineUnmeetable):
+        await bench.submit(1, seconds=0.5)
+    bench.gate.set()
+    await held
+
+
+async def test_one_slow_batch_does_not_refuse_short_deadlines_for_ever(bench):
+    bench.batcher._seconds_per_item = 60.0
+    for _ in range(40):
+        try:
+            assert await bench.submit(1, seconds=1.0) == 2
+            return
+        except DeadlinePassed:
+            continue
+    raise AssertionError("the estimate never faded")
+
+
+async def test_a_bad_item_fails_alone(bench):
+    held = await bench.hold_worker()
+    tasks = [bench.submit(item) for item in (1, 13, 2)]
+    await asyncio.sleep(0)
+    bench.gate.set()
+    results = await asyncio.gather(held, *tasks, return_exceptions=True)
+    assert [results[1], results[3]] == [2, 4]
+    assert isinstance(results[2], ValueError)
+
+
+async def test_stopping_ends_what_waits(bench):
+    held = await bench.hold_worker()
+    waiting = bench.submit(1)
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(bench.batcher.stop())
+    bench.gate.set()
+    await stopping
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    held.cancel()
+    await asyncio.gather(held, return_exceptions=True)
