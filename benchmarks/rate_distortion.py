@@ -4,7 +4,8 @@
 
 Prints and writes `benchmarks/results/rate_distortion-FOLDER-256.{md,json,png}`: mean PSNR (RGB, 8 bit),
 MS-SSIM and explained variance at each byte count, whether quality ever falls as bytes grow, and the plot.
-`--also` adds another model as a line, for example the linear codec that training starts from.
+The line "linear codec" is the model without its networks: what training started from. `--also` adds another
+model as a line.
 
 Peers are whole files, headers included, each with its best downsampled size and quality per picture and
 byte count (Lanczos down, Lanczos up, chosen by PSNR). Ours is one stream per picture, cut. `(k/n)` means
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.linear import LinearTokenizer
 from benchmarks.ours import measure_tokens_and_files
 from benchmarks.peer_cache import measure_peers
 from benchmarks.peers import all_peers, missing_peers
@@ -51,6 +53,9 @@ def _measure_ours(
 ) -> tuple[list[Series], dict[str, str]]:
     tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.jobs)
     series = [*measure_tokens_and_files(tokenizer, pictures, BYTE_COUNTS, "Tessera")]
+    linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.jobs)
+    tokens, _ = measure_tokens_and_files(linear, pictures, BYTE_COUNTS, "linear")
+    series.append(Series("linear codec", tokens.rows, is_ours=True))
     for label, path in arguments.also:
         other = ImageTokenizer.from_pretrained(path, num_threads=arguments.jobs)
         tokens, _ = measure_tokens_and_files(other, pictures, BYTE_COUNTS, label)
