@@ -178,7 +178,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--images", type=Path, required=True, help="folder of files, pictures or not")
     parser.add_argument("--model", default="default", help="name or folder of the artifact")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds per file")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds per file")
     parser.add_argument("--results", type=Path, default=RESULTS)
     return parser.parse_args()
 

@@ -4,7 +4,8 @@
 
 Prints and writes `benchmarks/results/speed.{md,json}`: median and 10th to 90th percentile of
 
-* bare: only `session.run` of ONNX Runtime, on the very arrays that the library passes to it;
+* bare: only `session.run` of ONNX Runtime, on the very arrays that the library passes to its graphs
+  (encoder and halting head, or decoder);
 * library: `ImageTokenizer.encode` of pixels to all tokens, `.decode` of all tokens to pixels;
 * gRPC, raw pixels: the same as unary calls to a server in another process on this machine;
 * gRPC, files: a JPEG in, a PNG out, which adds the reading and writing of picture files.
@@ -65,18 +66,25 @@ class Recorder:
         return getattr(self._session, name)
 
 
-def bare_case(tokenizer: ImageTokenizer, attribute: str, work: Case) -> Case:
-    """What `work` asks of one session, as a call of that session alone."""
-    session = getattr(tokenizer, attribute)
-    recorder = Recorder(session)
-    setattr(tokenizer, attribute, recorder)
+def bare_case(sessions: Sequence[tuple[object, str]], work: Case) -> Case:
+    """What `work` asks of these sessions (owner, attribute), as calls of the sessions alone."""
+    originals = [getattr(owner, name) for owner, name in sessions]
+    recorders = [Recorder(session) for session in originals]
     try:
+        for (owner, name), recorder in zip(sessions, recorders, strict=True):
+            setattr(owner, name, recorder)
         work()
     finally:
-        setattr(tokenizer, attribute, session)
-    if not recorder.calls:
-        raise SystemExit(f"the tokenizer did not call its {attribute}: there is nothing to time")
-    return lambda: [session.run(**arrays) for arrays in recorder.calls]
+        for (owner, name), session in zip(sessions, originals, strict=True):
+            setattr(owner, name, session)
+    if not all(recorder.calls for recorder in recorders):
+        raise SystemExit(f"not every session was called: {[name for _, name in sessions]}; update this bench")
+    calls = [
+        (session, arrays)
+        for session, recorder in zip(originals, recorders, strict=True)
+        for arrays in recorder.calls
+    ]
+    return lambda: [session.run(**arrays) for session, arrays in calls]
 
 
 def library_cases(tokenizer: ImageTokenizer, pixels: Pixels, whole: TokenSequence) -> dict[str, Case]:
@@ -84,9 +92,9 @@ def library_cases(tokenizer: ImageTokenizer, pixels: Pixels, whole: TokenSequenc
     encode: Case = lambda: tokenizer.encode([pixels])  # noqa: E731
     decode: Case = lambda: tokenizer.decode([whole])  # noqa: E731
     return {
-        "encode, bare session": bare_case(tokenizer, "_encoder", encode),
+        "encode, bare sessions": bare_case([(tokenizer, "encoder"), (tokenizer._curves, "_head")], encode),
         "encode, library": encode,
-        "decode, bare session": bare_case(tokenizer, "_decoder", decode),
+        "decode, bare session": bare_case([(tokenizer, "decoder")], decode),
         "decode, library": decode,
     }
 
