@@ -26,7 +26,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Steps of at most 1.67x up to 1.5 s, so that an interpolated p99 is off by little.
 LATENCY_S = (
