@@ -35,6 +35,9 @@ KNOTS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 FAR_KNOTS = (192, 256, 384, 512, 768, 1024, 2048)
 # Best of 1.5, 2.0, 2.5, 3.0 at every byte count (docs/log.md).
 COMPANDER_WIDTH = 2.0
+# Far below what 8-bit rounding leaves in a band (2**-20): a band that the canvas lacks, or that no picture
+# fills, gets this and not a logarithm of 0.
+MIN_VARIANCE = 2.0**-30
 PROGRESS_LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 Batches = Callable[[], Iterator[np.ndarray]]
 
@@ -61,7 +64,7 @@ def fit_linear_codec(batches: Batches, config: LinearCodecConfig, canvas: Size) 
     """Tables from pictures. `batches()` yields uint8[B, H, W, 3] at the canvas size, the same each time."""
     mean_rgb, colour = fit_colour(batches)
     analysis = _Analysis(mean_rgb, colour, canvas)
-    energy = torch.cat([analysis.band_energy(batch) for batch in batches()])
+    energy = torch.cat([analysis.band_energy(batch) for batch in batches()]).clamp_min(MIN_VARIANCE)
     overall = energy.mean(0)
     weight = _class_weight(overall, analysis)
     spectra = _cluster(energy, overall, weight, config)
