@@ -23,38 +23,13 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from serving import metric_sets as sets
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Steps of at most 1.67x up to 1.5 s, so that an interpolated p99 is off by little.
-LATENCY_S = (
-    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075,
-    0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
-STAGE_S = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
-    0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-)  # fmt: skip
-BATCH = (1, 2, 4, 8, 16, 32, 64)
-TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-SIZE_BYTES = (256, 2**10, 2**12, 2**14, 2**16, 2**18, 2**20, 2**22, 2**24, 2**26)
-AREA_PX = (4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 50_000_000)
-BITS_PER_PIXEL = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0)
-
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-OPS = ("encode", "decode")
-WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate")
-STREAM_METHODS = ("EncodeStream", "DecodeStream")
-REJECTIONS = ("queue_items", "queue_bytes", "concurrency", "deadline_unmeetable", "draining", "not_ready")
-PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
-STAGES = {
-    "encode": ("parse", "image_decode", "queue", "inference"),
-    "decode": ("parse", "queue", "inference", "image_encode"),
-}
-UNKNOWN_RPC = ("unknown", "unknown", "unknown")
-
 Rpc = tuple[str, str, str]
 """grpc_type, grpc_service, grpc_method."""
 
@@ -72,7 +47,7 @@ class Metrics:
         self._declare_work()
         self._declare_streams()
         self._declare_model()
-        self._create_rpc_series((*rpcs, UNKNOWN_RPC))
+        self._create_rpc_series((*rpcs, sets.UNKNOWN_RPC))
         self._create_method_series()
 
     def exposition(self) -> bytes:
@@ -87,7 +62,7 @@ class Metrics:
 
     def rpc_handled(self, rpc: Rpc, code: grpc.StatusCode, seconds: float) -> None:
         """An RPC ended, in any way."""
-        self._handled.labels(*rpc, code_name(code)).inc()
+        self._handled.labels(*rpc, sets.code_name(code)).inc()
         self._handling.labels(*rpc).observe(seconds)
 
     def message_received(self, rpc: Rpc) -> None:
@@ -110,7 +85,7 @@ class Metrics:
 
     def invalid(self, method: str, reason: str) -> None:
         """An RPC was refused because of its content."""
-        if method in WORK_METHODS and reason in INVALID_REASONS:
+        if method in sets.WORK_METHODS and reason in INVALID_REASONS:
             self._invalid.labels(method, reason).inc()
 
     def abandoned(self, method: str, *, by_deadline: bool, place: str) -> None:
@@ -142,7 +117,7 @@ class Metrics:
 
     def stages(self, op: str, seconds: dict[str, float]) -> None:
         """Where the time of one served request went."""
-        for stage in STAGES[op]:
+        for stage in sets.STAGES[op]:
             if stage in seconds:
                 self._stage.labels(self._model, op, stage).observe(seconds[stage])
 
@@ -155,7 +130,7 @@ class Metrics:
     def tokens(self, op: str, count: int) -> None:
         """Tokens sent (encode, truncate) or read (decode)."""
         self._tokens.labels(self._model, op).inc(count)
-        if op in OPS:
+        if op in sets.OPS:
             self._tokens_per_image.labels(self._model, op).observe(count)
 
     def codestream(self, size_bytes: int, bits_per_pixel: float) -> None:
@@ -212,7 +187,7 @@ class Metrics:
 
     def queue_limits(self, *, items: int, size_bytes: int) -> None:
         """The limits beside the gauges, so that an alert can use their ratio."""
-        for op in OPS:
+        for op in sets.OPS:
             self._queue_limit_items.labels(self._model, op).set(items)
             self._queue_limit_bytes.labels(self._model, op).set(size_bytes)
 
@@ -236,7 +211,7 @@ class Metrics:
         self._received = self._counter("grpc_server_msg_received_total", "Messages received.", rpc)
         self._sent = self._counter("grpc_server_msg_sent_total", "Messages sent.", rpc)
         self._handling = self._histogram(
-            "grpc_server_handling_seconds", "Time from arrival to the end of an RPC.", rpc, LATENCY_S
+            "grpc_server_handling_seconds", "Time from arrival to the end of an RPC.", rpc, sets.LATENCY_S
         )
         self._in_flight = self._gauge("tessera_in_flight_requests", "RPCs in work.", ("method",))
         self._rejected = self._counter(
@@ -260,37 +235,37 @@ class Metrics:
             "tessera_queue_limit_bytes", "Limit of the memory, which both operations share.", work
         )
         self._queue_wait = self._histogram(
-            "tessera_queue_wait_seconds", "Time a picture waits for its model call.", work, STAGE_S
+            "tessera_queue_wait_seconds", "Time a picture waits for its model call.", work, sets.STAGE_S
         )
         self._stage = self._histogram(
-            "tessera_stage_duration_seconds", "Time of one stage.", (*work, "stage"), STAGE_S
+            "tessera_stage_duration_seconds", "Time of one stage.", (*work, "stage"), sets.STAGE_S
         )
-        self._batch_size = self._histogram("tessera_batch_size", "Pictures per model call.", work, BATCH)
+        self._batch_size = self._histogram("tessera_batch_size", "Pictures per model call.", work, sets.BATCH)
         self._batches = self._counter("tessera_batches_total", "Model calls.", (*work, "trigger"))
         self._wasted = self._counter(
             "tessera_wasted_compute_seconds_total", "Model time whose result nobody read.", work
         )
         self._images = self._counter("tessera_images_total", "Pictures in or out.", ("op", "format"))
-        self._image_area = self._histogram("tessera_image_pixels", "Pixels.", ("op",), AREA_PX)
-        self._image_size = self._histogram("tessera_image_size_bytes", "File size.", ("op",), SIZE_BYTES)
+        self._image_area = self._histogram("tessera_image_pixels", "Pixels.", ("op",), sets.AREA_PX)
+        self._image_size = self._histogram("tessera_image_size_bytes", "File size.", ("op",), sets.SIZE_BYTES)
         self._tokens = self._counter("tessera_tokens_total", "Tokens sent or read.", work)
         self._tokens_per_image = self._histogram(
-            "tessera_tokens_per_image", "Tokens of one picture.", work, TOKENS
+            "tessera_tokens_per_image", "Tokens of one picture.", work, sets.TOKENS
         )
         self._loop_lag = Histogram(
             "tessera_event_loop_lag_seconds",
             "How late a timer of the event loop fires.",
-            buckets=STAGE_S,
+            buckets=sets.STAGE_S,
             registry=self._registry,
         )
 
     def _declare_streams(self) -> None:
         model = ("model",)
         self._codestream_size = self._histogram(
-            "tessera_codestream_size_bytes", "Size of streams made.", model, SIZE_BYTES
+            "tessera_codestream_size_bytes", "Size of streams made.", model, sets.SIZE_BYTES
         )
         self._codestream_bpp = self._histogram(
-            "tessera_codestream_bits_per_pixel", "Rate of streams made.", model, BITS_PER_PIXEL
+            "tessera_codestream_bits_per_pixel", "Rate of streams made.", model, sets.BITS_PER_PIXEL
         )
         self._rate_targets = self._counter(
             "tessera_rate_targets_total", "Targets asked for.", ("model", "kind", "result")
@@ -305,13 +280,13 @@ class Metrics:
             "tessera_time_to_first_chunk_seconds",
             "From the request to the first chunk.",
             ("method",),
-            LATENCY_S,
+            sets.LATENCY_S,
         )
         self._chunk_interval = self._histogram(
             "tessera_chunk_interval_seconds",
             "Between two chunks, the client's back-pressure included.",
             ("method",),
-            STAGE_S,
+            sets.STAGE_S,
         )
         self._chunks = self._counter("tessera_stream_chunks_total", "Chunks sent.", ("method",))
 
@@ -332,34 +307,34 @@ class Metrics:
             for metric in (self._started, self._received, self._sent, self._handling):
                 metric.labels(*rpc)
             for code in grpc.StatusCode:
-                self._handled.labels(*rpc, code_name(code))
+                self._handled.labels(*rpc, sets.code_name(code))
 
     def _create_method_series(self) -> None:
-        for method in WORK_METHODS:
+        for method in sets.WORK_METHODS:
             self._in_flight.labels(method)
-            _create(self._rejected, ((method, reason) for reason in REJECTIONS))
+            _create(self._rejected, ((method, reason) for reason in sets.REJECTIONS))
             _create(self._invalid, ((method, reason) for reason in INVALID_REASONS))
             causes = ("client_cancel", "deadline")
-            _create(self._abandoned, ((method, cause, place) for cause in causes for place in PLACES))
-        for method in STREAM_METHODS:
+            _create(self._abandoned, ((method, cause, place) for cause in causes for place in sets.PLACES))
+        for method in sets.STREAM_METHODS:
             for metric in (self._first_chunk, self._chunk_interval, self._chunks):
                 metric.labels(method)
         _create(self._images, (("encode", name) for name in ("png", "jpeg", "webp", "tensor")))
         _create(self._images, (("decode", name) for name in ("png", "jpeg", "webp", "raw")))
-        for op in OPS:
+        for op in sets.OPS:
             self._image_area.labels(op)
             self._image_size.labels(op)
 
     def _create_model_series(self) -> None:
         model = self._model
-        for op in OPS:
+        for op in sets.OPS:
             for metric in (self._queue_wait, self._batch_size, self._wasted, self._tokens_per_image):
                 metric.labels(model, op)
             for gauge in (self._queue_items, self._queue_bytes):
                 gauge.labels(model, op)
-            _create(self._stage, ((model, op, stage) for stage in STAGES[op]))
+            _create(self._stage, ((model, op, stage) for stage in sets.STAGES[op]))
             _create(self._batches, ((model, op, trigger) for trigger in ("full", "idle", "retry")))
-        _create(self._tokens, ((model, op) for op in (*OPS, "truncate")))
+        _create(self._tokens, ((model, op) for op in (*sets.OPS, "truncate")))
         for metric in (self._codestream_size, self._codestream_bpp):
             metric.labels(model)
         self._decode_truncated.labels(model)
@@ -367,16 +342,6 @@ class Metrics:
         for kind in ("all", "tokens", "bytes", "quality"):
             for result in ("met", "best_effort", "unreachable"):
                 self._rate_targets.labels(model, kind, result)
-
-
-def code_name(code: grpc.StatusCode) -> str:
-    """The code as go-grpc-middleware spells it, one L in Canceled included.
-
-    >>> code_name(grpc.StatusCode.INVALID_ARGUMENT), code_name(grpc.StatusCode.OK)
-    ('InvalidArgument', 'OK')
-    """
-    special = {grpc.StatusCode.OK: "OK", grpc.StatusCode.CANCELLED: "Canceled"}
-    return special.get(code) or code.name.title().replace("_", "")
 
 
 def _create(metric: Any, series: Iterable[tuple[str, ...]]) -> None:
