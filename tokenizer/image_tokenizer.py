@@ -12,7 +12,7 @@ from PIL import Image
 from tokenizer.artifact import ModelArtifact
 from tokenizer.bitstream import header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
-from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas
+from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
 from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageModeUnsupported, ImageTooLarge
 from tokenizer.halting import CurvePredictor, resample_mse
 from tokenizer.images import to_rgb_array
@@ -117,7 +117,8 @@ class ImageTokenizer:
     def decode(self, sequences: Sequence[TokenSequence], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
         """Pictures at their source size from sequences of any length.
 
-        Raises FingerprintMismatch, BitstreamError (more tokens than the canvas has), ImageTooLarge.
+        Raises FingerprintMismatch, BitstreamError (more tokens than the canvas has, or no canvas at all),
+        ImageTooLarge.
         """
         for sequence in sequences:
             self.check(sequence, max_pixels)
@@ -133,6 +134,11 @@ class ImageTokenizer:
         if sequence.fingerprint != self.fingerprint:
             raise FingerprintMismatch(
                 f"made by model {sequence.fingerprint}, this is {self.fingerprint} ({self.name})"
+            )
+        if not is_canvas(sequence.canvas) or min(sequence.source.width_px, sequence.source.height_px) < 1:
+            raise BitstreamError(
+                f"source {sequence.source} must not be empty, "
+                f"nor canvas {sequence.canvas} other than multiples of 16 in 16..4096"
             )
         if max(sequence.source.area_px, sequence.canvas.area_px) > max_pixels:
             raise ImageTooLarge(
@@ -186,9 +192,9 @@ def as_pixels(image: Pixels | Image.Image) -> Pixels:
     if pixels.dtype != np.uint8:
         raise ImageModeUnsupported(f"arrays must be uint8 (0..255), got {pixels.dtype}")
     if pixels.ndim == 2:
-        return np.repeat(pixels[:, :, None], 3, axis=2)
+        pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-        raise ImageModeUnsupported(f"arrays must be H x W, or H x W x 1, 3 or 4, got {pixels.shape}")
+        raise ImageModeUnsupported(f"arrays must be H x W, or H x W x 1, 3 or 4, got {np.shape(image)}")
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     return pixels if pixels.shape[2] == 3 else to_rgb_array(Image.fromarray(pixels, "RGBA"))
