@@ -5,7 +5,7 @@ manifest.json   hash of every other file, fingerprint, versions, parity, data, m
 tables.npz      SpectralTables
 encoder.onnx    image, vertical, horizontal -> coefficients, reference, energy
 decoder.onnx    means, length, expected_mse, vertical, horizontal -> image
-halting.onnx    linear_psnr_db, log_energy -> psnr_db
+halting.onnx    linear_psnr_db, features -> psnr_db
 """
 
 from __future__ import annotations

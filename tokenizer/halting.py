@@ -41,6 +41,33 @@ def log_band_energy(
     return flat
 
 
+def log_structure(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How unevenly detail is spread, f32[12]: for four scales, three means of the squared luma gradient.
+
+    A spectrum cannot tell edges from noise of the same power, and the decoder network gains on edges.
+    Where detail is sparse, the mean of logarithms lies far below the logarithm of the mean.
+    """
+    luma = pixels.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+    features = []
+    for _ in range(4):
+        corner = luma[:-1, :-1]
+        energy = np.square(luma[1:, :-1] - corner) + np.square(luma[:-1, 1:] - corner)
+        features += [
+            np.log2(energy.mean() + 1.0),
+            2 * np.log2(np.sqrt(energy).mean() + 1.0),
+            np.log2(energy + 1.0).mean(),
+        ]
+        luma = (luma[::2, ::2] + luma[1::2, ::2] + luma[::2, 1::2] + luma[1::2, 1::2]) / 4
+    return np.asarray(features, np.float32)
+
+
+def head_features(
+    layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size, pixels: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """What the head is told of a picture besides its linear curve, f32[S]."""
+    return np.concatenate((log_band_energy(layout, reference, canvas), log_structure(pixels)))
+
+
 class CurvePredictor:
     """Predicts the PSNR of every length against the source, in one pass and without decoding."""
 
@@ -54,9 +81,13 @@ class CurvePredictor:
         energy: float,
         class_id: int,
         canvas: Size,
+        pixels: NDArray[np.uint8],
         resample_mse: float,
     ) -> DistortionCurve:
-        """Curve of one picture. `resample_mse` is what the canvas itself loses against the source."""
+        """Curve of one picture from its `pixels` on the canvas.
+
+        `resample_mse` is what the canvas itself loses against the source.
+        """
         available = self._layout.max_tokens(canvas)
         learned = head_lengths(self._config.candidate_lengths, canvas)
         beyond = _doubling(learned[-1], available)
@@ -65,7 +96,7 @@ class CurvePredictor:
         linear = linear_psnr_db(mse)
         predicted = self._head.run(
             linear_psnr_db=linear[None, : len(learned)],
-            log_energy=log_band_energy(self._layout, reference, canvas)[None],
+            features=head_features(self._layout, reference, canvas, pixels)[None],
         )["psnr_db"][0]
         # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
         psnr = np.concatenate((predicted, linear[len(learned) :])).astype(np.float64)

@@ -109,8 +109,8 @@ class ImageTokenizer:
             batch = to_model_input([fitted[i] for i in members])
             out = self.encoder.run(image=batch, vertical=vertical, horizontal=horizontal)
             for row, i in enumerate(members):
-                lost = resample_mse(pictures[i], fitted[i])
-                whole = self._tokenize({k: v[row] for k, v in out.items()}, sources[i], canvas, lost)
+                one = {name: value[row] for name, value in out.items()}
+                whole = self._tokenize(one, pictures[i], fitted[i])
                 encoded[i] = whole.prefix(self._length(whole, budget))
         return [sequence for sequence in encoded if sequence is not None]
 
@@ -151,11 +151,21 @@ class ImageTokenizer:
             )
 
     def _tokenize(
-        self, out: dict[str, NDArray[np.float32]], source: Size, canvas: Size, lost: float
+        self, out: dict[str, NDArray[np.float32]], picture: Pixels, fitted: Pixels
     ) -> TokenSequence:
+        """All tokens and the curve of one picture, from what the encoder graph put out."""
+        source, canvas = (Size(pixels.shape[1], pixels.shape[0]) for pixels in (picture, fitted))
         class_id = self.layout.choose_class(out["coefficients"], canvas)
         cells = self.layout.cells(out["coefficients"], class_id, canvas)
-        curve = self._curves.predict(cells, out["reference"], float(out["energy"]), class_id, canvas, lost)
+        curve = self._curves.predict(
+            cells,
+            out["reference"],
+            float(out["energy"]),
+            class_id,
+            canvas,
+            fitted,
+            resample_mse(picture, fitted),
+        )
         tokens = self.layout.tokens(cells, class_id, canvas)
         return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
 

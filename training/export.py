@@ -100,7 +100,8 @@ def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.n
     height, width = 16 * Dim("height16", min=1), 16 * Dim("width16", min=1)
     rows, columns = {0: bh, 1: height}, {0: bw, 1: width}
     one = torch.ones(len(pictures))
-    length_count, band_count = head.gain.out_features, head.norm.normalized_shape[0] - head.gain.out_features
+    length_count = head.gain.out_features
+    feature_count = head.hidden.in_features - length_count
     return {
         "encoder.onnx": _export(
             model.analysis,
@@ -132,10 +133,10 @@ def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.n
             head,
             {
                 "linear_psnr_db_BL": torch.full((2, length_count), 20.0),
-                "log_energy_BS": torch.zeros(2, band_count),
+                "features_BS": torch.zeros(2, feature_count),
             },
-            {"linear_psnr_db_BL": {0: batch}, "log_energy_BS": {0: batch}},
-            ["linear_psnr_db", "log_energy"],
+            {"linear_psnr_db_BL": {0: batch}, "features_BS": {0: batch}},
+            ["linear_psnr_db", "features"],
             ["psnr_db"],
         ),
     }

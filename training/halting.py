@@ -1,6 +1,6 @@
 """Train and calibrate the halting head: what it predicts against what the decoder really does.
 
-held-out pictures → curves: linear PSNR (exact), log band energies, true PSNR (decoded)
+held-out pictures → curves: linear PSNR (exact), features, true PSNR (decoded)
   training split     → Huber fit of the head
   calibration split  → split-conformal margin per coverage (Papadopoulos et al. 2002)
 """
@@ -17,7 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from tokenizer.canvas import Size
-from tokenizer.halting import head_lengths, linear_psnr_db, log_band_energy
+from tokenizer.halting import head_features, head_lengths, linear_psnr_db
 from tokenizer.model import AdaptiveTokenizer, DistortionHead
 from tokenizer.model.quantizer import EmbeddedQuantizer
 from tokenizer.spectral import SpectralLayout
@@ -32,10 +32,10 @@ COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 
 @dataclass(frozen=True)
 class Curves:
-    """Measured curves. Shapes: N pictures, L candidate lengths, S bands."""
+    """Measured curves. Shapes: N pictures, L candidate lengths, S features."""
 
     linear_psnr_db: Tensor
-    log_energy: Tensor
+    features: Tensor
     true_psnr_db: Tensor
 
 
@@ -65,7 +65,7 @@ def measure_curves(
             cells = layout.cells(coefficients[i].cpu().numpy(), class_id, canvas)
             mse = layout.distortion(cells, ref, float(energy[i]), class_id, canvas, scaled)
             true_db = torch.stack(true)[:, i].numpy()
-            rows.append((linear_psnr_db(mse), log_band_energy(layout, ref, canvas), true_db))
+            rows.append((linear_psnr_db(mse), head_features(layout, ref, canvas, batch[i]), true_db))
     return Curves(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
@@ -92,12 +92,15 @@ def _psnr(
 def fit_head(curves: Curves, steps: int = 3000, seed: int = 0) -> DistortionHead:
     """Huber fit on dB; it starts as the linear curve itself."""
     torch.manual_seed(seed)
-    head = DistortionHead(curves.linear_psnr_db.shape[1], curves.log_energy.shape[1])
+    head = DistortionHead(curves.linear_psnr_db.shape[1], curves.features.shape[1])
+    inputs = torch.cat((curves.linear_psnr_db, curves.features), dim=1)
+    head.mean.copy_(inputs.mean(0))
+    head.std.copy_(inputs.std(0).clamp_min(1e-2))
     optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
     for _ in range(steps):
         pick = torch.randint(len(curves.true_psnr_db), (128,))
-        predicted = head(curves.linear_psnr_db[pick], curves.log_energy[pick])
+        predicted = head(curves.linear_psnr_db[pick], curves.features[pick])
         loss = torch.nn.functional.huber_loss(predicted, curves.true_psnr_db[pick], delta=0.25)
         optimizer.zero_grad()
         loss.backward()
@@ -112,7 +115,7 @@ def conformal_margins(head: DistortionHead, curves: Curves) -> dict[str, float]:
 
     Taken per length over pictures, so the promise holds whichever length a target picks.
     """
-    excess = (head(curves.linear_psnr_db, curves.log_energy) - curves.true_psnr_db).numpy()
+    excess = (head(curves.linear_psnr_db, curves.features) - curves.true_psnr_db).numpy()
     count = len(excess)
     margins = {}
     for coverage in COVERAGES:
@@ -124,4 +127,4 @@ def conformal_margins(head: DistortionHead, curves: Curves) -> dict[str, float]:
 @torch.no_grad()
 def head_error_db(head: DistortionHead, curves: Curves) -> float:
     """Mean absolute error of the predicted curve."""
-    return float((head(curves.linear_psnr_db, curves.log_energy) - curves.true_psnr_db).abs().mean())
+    return float((head(curves.linear_psnr_db, curves.features) - curves.true_psnr_db).abs().mean())

@@ -1,7 +1,7 @@
 """DistortionHead: the PSNR of every candidate length in one pass, without decoding (KARL's halting).
 
 The linear decode's error at each length is known exactly at encode time (Parseval), so only what the
-decoder network adds is left to predict. Shapes: B batch, L candidate lengths, S band energies.
+decoder network adds is left to predict. Shapes: B batch, L candidate lengths, S features.
 """
 
 from __future__ import annotations
@@ -12,20 +12,28 @@ from torch import Tensor, nn
 
 
 class DistortionHead(nn.Module):
-    """Linear PSNR curve and log band energies -> PSNR curve that never falls."""
+    """Linear PSNR curve and features of the picture -> PSNR curve that never falls."""
 
-    def __init__(self, num_lengths: int, num_bands: int, width: int = 64) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, num_lengths: int, num_features: int, width: int = 64) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(num_lengths + num_bands)
-        self.hidden = nn.Linear(num_lengths + num_bands, width)
+        num_inputs = num_lengths + num_features
+        # Standardisation, set from the pictures that the head is fitted on.
+        self.register_buffer("mean", torch.zeros(num_inputs))
+        self.register_buffer("std", torch.ones(num_inputs))
+        self.hidden = nn.Linear(num_inputs, width)
         self.gain = nn.Linear(width, num_lengths)
         nn.init.zeros_(self.gain.weight)
         nn.init.zeros_(self.gain.bias)
 
-    def forward(self, linear_psnr_db_BL: Tensor, log_energy_BS: Tensor) -> Tensor:
+    def forward(self, linear_psnr_db_BL: Tensor, features_BS: Tensor) -> Tensor:
         """f32[B, L], f32[B, S] -> predicted PSNR in dB f32[B, L], non-decreasing along L."""
-        features = self.norm(torch.cat((linear_psnr_db_BL / 10 - 2, log_energy_BS / 4), dim=1))
-        raised = linear_psnr_db_BL + self.gain(F.gelu(self.hidden(features)))
+        inputs = (torch.cat((linear_psnr_db_BL, features_BS), dim=1) - self.mean) / self.std
+        # Beyond four deviations lies what no picture of the fit had: say what the nearest would have.
+        inputs = inputs.clamp(-4.0, 4.0)
+        raised = linear_psnr_db_BL + self.gain(F.gelu(self.hidden(inputs)))
         # The running maximum keeps the curve monotone; written with first value and positive steps,
         # which exports to plain ONNX operators.
         first, steps = raised[:, :1], F.relu(raised[:, 1:] - raised[:, :-1])
