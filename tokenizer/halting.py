@@ -16,6 +16,7 @@ from tokenizer.spectral import SpectralLayout
 # it holds little energy, and comparing at full size would cost more than encoding.
 MAX_COMPARED_AREA_PX = 2_000_000
 MAX_DB = 100.0
+LUMA = np.asarray((0.299, 0.587, 0.114), np.float32)  # BT.601
 
 
 def linear_psnr_db(mse: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -47,17 +48,17 @@ def log_structure(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     A spectrum cannot tell edges from noise of the same power, and the decoder network gains on edges.
     Where detail is sparse, the mean of logarithms lies far below the logarithm of the mean.
     """
-    luma = pixels.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-    features = []
+    luma = pixels.astype(np.float32) @ LUMA
+    features: list[float] = []
     for _ in range(4):
         corner = luma[:-1, :-1]
         energy = np.square(luma[1:, :-1] - corner) + np.square(luma[:-1, 1:] - corner)
         features += [
-            np.log2(energy.mean() + 1.0),
-            2 * np.log2(np.sqrt(energy).mean() + 1.0),
-            np.log2(energy + 1.0).mean(),
+            float(np.log2(energy.mean() + 1.0)),
+            float(2 * np.log2(np.sqrt(energy).mean() + 1.0)),
+            float(np.log2(energy + 1.0).mean()),
         ]
-        luma = (luma[::2, ::2] + luma[1::2, ::2] + luma[::2, 1::2] + luma[1::2, 1::2]) / 4
+        luma = luma.reshape(luma.shape[0] // 2, 2, luma.shape[1] // 2, 2).mean((1, 3))
     return np.asarray(features, np.float32)
 
 
