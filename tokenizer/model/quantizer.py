@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tokenizer.canvas import Size
+from tokenizer.model.nested_dropout import keep_mask
 from tokenizer.spectral import BITS_PER_TOKEN, SpectralLayout, SpectralTables, block_size
 
 
@@ -44,10 +45,10 @@ class EmbeddedQuantizer(nn.Module):
     def planes_sent(self, class_B: Tensor, length_B: Tensor) -> Tensor:
         """How many bits of each coefficient a prefix holds, i64[B, n]: the keep mask, summed."""
         order = self.orders[class_B].long()
-        bits = torch.arange(order.shape[1], device=order.device)
-        keep_mask = bits[None] < BITS_PER_TOKEN * (length_B[:, None] - 1)
+        # Token 0 names the class; each kept token after it brings the next eight bits.
+        kept = keep_mask(length_B, self.max_tokens)[:, 1:].repeat_interleave(BITS_PER_TOKEN, dim=1)
         planes = torch.zeros(len(order), self.sigmas.shape[1], dtype=torch.int64, device=order.device)
-        return planes.scatter_add_(1, order, keep_mask.long())
+        return planes.scatter_add_(1, order, kept.long())
 
     def forward(self, coefficients_Bn: Tensor, class_B: Tensor, length_B: Tensor) -> Tensor:
         """Conditional means f32[B, n] after `length` tokens.
