@@ -50,7 +50,7 @@ def release(
         margin_db=conformal_margins(head, unseen),
     )
     facts = {
-        "recipe": {**config_to_dict(config), "data": {"held_out_share": config.data.held_out_share}},
+        "recipe": {**config_to_dict(config), "data": _data_facts(config.data)},
         "steps": 0 if linear else state["step"],
         "parameters": {
             "decoder": parameter_count(model.synthesis),
@@ -66,6 +66,15 @@ def release(
     }
     parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
     return export_artifact(model, head, tokenizer_config, parity_pictures, out, facts)
+
+
+def _data_facts(data: DataConfig) -> dict[str, Any]:
+    """What may leave the machine of a run's data: names, no paths."""
+    return {
+        "sources": [Path(source).name for source in data.sources],
+        "held_out_share": data.held_out_share,
+        "kinds": list(data.kinds),
+    }
 
 
 def _rate_distortion(unseen: Curves) -> dict[str, Any]:
