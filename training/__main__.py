@@ -48,11 +48,14 @@ def export(
     name: Annotated[str, typer.Option(help="Name of the model.")] = "tessera-small",
     version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
     linear: Annotated[bool, typer.Option(help="Export the linear codec that training started from.")] = False,
+    head_pictures: Annotated[
+        int, typer.Option(help="Training pictures that the head is fitted on, too.")
+    ] = 1000,
 ) -> None:
     """Fit and calibrate the halting head, export to ONNX, check parity, write the artifact."""
     from training.release import release
 
-    digest = release(checkpoint, tuple(data), out, name, version, linear)
+    digest = release(checkpoint, tuple(data), out, name, version, linear, head_pictures)
     typer.echo(f"{out}: fingerprint {digest[:8]}")
 
 

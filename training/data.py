@@ -33,6 +33,9 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __add__(self, other: PictureSet) -> PictureSet:
+        return PictureSet(self.keys + other.keys, self.pictures + other.pictures)
+
     def batch(self, step: int, batch_size: int, canvas: Size, seed: int) -> np.ndarray:
         """Batch number `step`, uint8[B, H, W, 3]: a random crop and flip of each picture.
 

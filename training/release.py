@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ PARITY_PICTURES = 4
 
 
 def release(
-    checkpoint: Path, sources: tuple[str, ...], out: Path, name: str, version: str, linear: bool
+    checkpoint: Path,
+    sources: tuple[str, ...],
+    out: Path,
+    name: str,
+    version: str,
+    linear: bool = False,
+    head_pictures: int = 1000,
 ) -> str:
     """Everything between a checkpoint and its artifact; returns the digest.
 
-    The head is fitted on the validation split, and the margins, which make the promise, are taken on
-    the calibration split, which nothing has seen.
+    The head is fitted on the validation split and on some training pictures, of which there are more.
+    The margins, which make the promise, are taken on the calibration split, which nothing has seen.
     """
     state = load_checkpoint(checkpoint)
     config = config_from_dict(state["config"])
@@ -40,7 +47,8 @@ def release(
     data = DataConfig(sources=sources, held_out_share=config.data.held_out_share)
     validation, calibration = load_pictures(data, "validation"), load_pictures(data, "calibration")
     canvas = config.canvases[0]
-    head = fit_head(measure_curves(model, validation, canvas, CANDIDATE_LENGTHS))
+    seen = load_pictures(replace(data, limit=head_pictures), "train")
+    head = fit_head(measure_curves(model, validation + seen, canvas, CANDIDATE_LENGTHS))
     unseen = measure_curves(model, calibration, canvas, CANDIDATE_LENGTHS)
     tokenizer_config = TokenizerConfig(
         name=name,
@@ -59,7 +67,7 @@ def release(
         },
         "rate_distortion": _rate_distortion(unseen),
         "halting": {
-            "fitted_on": len(validation),
+            "fitted_on": len(validation) + len(seen),
             "calibrated_on": len(calibration),
             "mean_absolute_error_db": round(head_error_db(head, unseen), 4),
         },
