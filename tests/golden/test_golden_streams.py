@@ -1,7 +1,8 @@
 """Tokens of fixed numbers must never change: streams that people have stored depend on them.
 
 The tables are given by formula and the coefficients stand well inside their cells, so no training and no
-rounding stands between this file and its bytes. A change here is breaking: new version, CHANGELOG line, `--update-golden`.
+rounding stands between this file and its bytes. A change here is breaking: new version, CHANGELOG line,
+`--update-golden`.
 """
 
 from __future__ import annotations
