@@ -78,7 +78,8 @@ def fit_colour(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     mean = pixels.mean(0)
     _, vectors = torch.linalg.eigh((pixels - mean).T @ (pixels - mean) / len(pixels))
     rows = vectors.T.flip(0)
-    rows = rows * torch.sign(rows.sum(1, keepdim=True))
+    # Not `sign`, which is 0 for an axis whose parts cancel: grey pictures have such axes.
+    rows = torch.where(rows.sum(1, keepdim=True) < 0, -rows, rows)
     return mean.numpy().astype(np.float32), rows.numpy().astype(np.float32)
 
 
