@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from generated_pictures import picture
+from generated_pictures import PICTURES_PER_SPLIT, picture
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,9 +20,8 @@ from PIL import Image
 from tokenizer import ImageTokenizer
 
 ROOT = Path(__file__).parents[1]
-# Two aspects, and none smaller than the 64 x 64 canvas that `debug_tiny` trains on.
+# Several aspects, and none smaller than the 64 x 64 canvas that `debug_tiny` trains on.
 PICTURE_SIZES = ((64, 64), (80, 64), (96, 80), (64, 96))
-PICTURES_PER_SPLIT = {"train": 40, "validation": 4, "calibration": 4}
 
 # A busy machine must not fail a property; examples are the same on every run.
 settings.register_profile("tessera", deadline=None, derandomize=True, database=None)

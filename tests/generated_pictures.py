@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# How many of the tiny model's pictures each split has.
+PICTURES_PER_SPLIT = {"train": 40, "validation": 4, "calibration": 4}
+
 
 def picture(seed: int, width_px: int, height_px: int) -> NDArray[np.uint8]:
     """uint8 HWC: a 1/f field in three correlated colours, with a few sharp-edged discs on it."""
