@@ -62,7 +62,7 @@ def _for_quality(whole: TokenSequence, length: int, budget: TokenBudget, fail_sh
         return Encoded(whole, length, StopReason.QUALITY_REACHED)
     if not fail_short:
         return Encoded(whole, length, StopReason.QUALITY_UNREACHABLE)
-    best_db = whole.curve.psnr_db[-1] - whole.curve.margin_at(budget.coverage)
+    best_db = max(whole.curve.lower_bound_db(n, budget.coverage) for n in whole.curve.lengths)
     raise InvalidRequest(
         f"this picture is expected to reach {best_db:.2f} dB, not {budget.min_psnr_db:.2f}",
         reason="RATE_UNREACHABLE",

@@ -8,6 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+def margin_growth(length: int) -> float:
+    """Share of the margin that `length` tokens need: log2(1 + length) / 11, at most 1.
+
+    The prediction's error grows like this, measured: the 90 % quantile is 0.14 dB at 24 tokens, 0.23 at
+    192, 0.30 at 512, 0.38 at 2048. One margin for all would overspend at few bytes (locally weighted
+    conformal prediction, Lei et al., JASA 2018).
+    """
+    return min(1.0, math.log2(1 + length) / 11)
+
+
 @dataclass(frozen=True, slots=True)
 class DistortionCurve:
     """Predicted PSNR in dB at increasing lengths, never falling, with a margin for each coverage.
@@ -18,13 +28,13 @@ class DistortionCurve:
     >>> curve.psnr_db_at(64)
     20.0
     >>> curve.shortest_length(19.5, coverage=0.9)
-    64
+    55
     """
 
     lengths: tuple[int, ...]
     psnr_db: tuple[float, ...]
     margin_db: Mapping[float, float] = field(default_factory=dict)
-    """Split-conformal margin per coverage: PSNR is at least curve - margin for that share of pictures."""
+    """Split-conformal margin per coverage, at 2048 tokens; see `margin_growth` for fewer."""
 
     def __post_init__(self) -> None:
         if len(self.lengths) != len(self.psnr_db) or not self.lengths:
@@ -45,23 +55,28 @@ class DistortionCurve:
         y0, y1 = self.psnr_db[right - 1], self.psnr_db[right]
         return y0 + (y1 - y0) * (math.log2(1 + length) - x0) / (x1 - x0)
 
+    def lower_bound_db(self, length: int, coverage: float) -> float:
+        """PSNR that this share of pictures reaches with `length` tokens."""
+        return self.psnr_db_at(length) - self.margin_at(coverage, length)
+
     def shortest_length(self, min_psnr_db: float, coverage: float) -> int | None:
-        """The shortest length expected to reach `min_psnr_db` with this coverage; None if none does."""
-        wanted_db = min_psnr_db + self.margin_at(coverage)
-        if self.psnr_db[-1] < wanted_db:
+        """The shortest length whose lower bound reaches `min_psnr_db`; None if none does."""
+        reached = [self.lower_bound_db(length, coverage) >= min_psnr_db for length in self.lengths]
+        if not any(reached):
             return None
-        low, high = self.lengths[0], self.lengths[-1]
+        first = reached.index(True)
+        # The bound is linear in log2(1 + length) between two lengths, so it rises where it gets there.
+        low, high = self.lengths[max(0, first - 1)], self.lengths[first]
         while low < high:
             middle = (low + high) // 2
-            if self.psnr_db_at(middle) >= wanted_db:
+            if self.lower_bound_db(middle, coverage) >= min_psnr_db:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def margin_at(self, coverage: float) -> float:
-        """The margin calibrated for the smallest known coverage that is at least the asked one."""
+    def margin_at(self, coverage: float, length: int) -> float:
+        """Margin of the smallest calibrated coverage that is at least the asked one, at this length."""
         enough = [known for known in sorted(self.margin_db) if known >= coverage]
-        if not enough:
-            return max(self.margin_db.values(), default=0.0)
-        return self.margin_db[enough[0]]
+        full_db = self.margin_db[enough[0]] if enough else max(self.margin_db.values(), default=0.0)
+        return full_db * margin_growth(length)

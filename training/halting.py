@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from tokenizer.canvas import Size
+from tokenizer.distortion import margin_growth
 from tokenizer.halting import head_features, head_lengths, linear_psnr_db
 from tokenizer.model import AdaptiveTokenizer, DistortionHead
 from tokenizer.model.quantizer import EmbeddedQuantizer
@@ -111,11 +112,12 @@ def fit_head(curves: Curves, steps: int = 3000, seed: int = 0) -> DistortionHead
 
 @torch.no_grad()
 def conformal_margins(head: DistortionHead, curves: Curves) -> dict[str, float]:
-    """Margin per coverage: the finite-sample quantile of predicted - true PSNR, worst length of all.
+    """Margin per coverage: the finite-sample quantile of (predicted - true PSNR) / growth, worst length.
 
     Taken per length over pictures, so the promise holds whichever length a target picks.
     """
-    excess = (head(curves.linear_psnr_db, curves.features) - curves.true_psnr_db).numpy()
+    growth = np.asarray([margin_growth(length) for length in CANDIDATE_LENGTHS])
+    excess = (head(curves.linear_psnr_db, curves.features) - curves.true_psnr_db).numpy() / growth
     count = len(excess)
     margins = {}
     for coverage in COVERAGES:

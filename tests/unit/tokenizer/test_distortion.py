@@ -29,14 +29,13 @@ def test_more_tokens_are_never_predicted_worse(curve: DistortionCurve, a: int, b
 def test_the_shortest_length_reaches_the_target_and_one_less_does_not(
     curve: DistortionCurve, target_db: float
 ) -> None:
-    wanted_db = target_db + curve.margin_at(0.9)
     length = curve.shortest_length(target_db, coverage=0.9)
     if length is None:
-        assert curve.psnr_db[-1] < wanted_db
+        assert curve.lower_bound_db(curve.lengths[-1], 0.9) < target_db
         return
-    assert curve.psnr_db_at(length) >= wanted_db
+    assert curve.lower_bound_db(length, 0.9) >= target_db
     if length > curve.lengths[0]:
-        assert curve.psnr_db_at(length - 1) < wanted_db
+        assert curve.lower_bound_db(length - 1, 0.9) < target_db
 
 
 @given(curves(), st.floats(0, 65), st.floats(0, 65))
@@ -55,11 +54,19 @@ def test_beyond_its_ends_the_curve_is_flat() -> None:
 
 
 def test_a_coverage_takes_the_next_margin_that_was_calibrated() -> None:
-    assert [CURVE.margin_at(coverage) for coverage in (0.4, 0.9, 0.91, 0.99)] == [0.0, 0.5, 0.75, 0.75]
+    margins = [CURVE.margin_at(coverage, length=2048) for coverage in (0.4, 0.9, 0.91, 0.99)]
+    assert margins == [0.0, 0.5, 0.75, 0.75]
+
+
+def test_short_prefixes_need_less_margin() -> None:
+    margins = [CURVE.margin_at(0.9, length) for length in (4, 24, 192, 2048, 30_000)]
+    assert margins == sorted(margins)
+    assert margins[0] < margins[-1] / 4
+    assert margins[-1] == margins[-2] == 0.5
 
 
 def test_without_calibration_there_is_no_margin() -> None:
-    assert DistortionCurve((1,), (9.0,)).margin_at(0.9) == 0.0
+    assert DistortionCurve((1,), (9.0,)).margin_at(0.9, 64) == 0.0
 
 
 @pytest.mark.parametrize(

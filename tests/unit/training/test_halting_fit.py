@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tokenizer.distortion import margin_growth
 from tokenizer.model import DistortionHead
-from training.halting import COVERAGES, Curves, conformal_margins, fit_head, head_error_db
+from training.halting import CANDIDATE_LENGTHS, COVERAGES, Curves, conformal_margins, fit_head, head_error_db
 
-NUM_LENGTHS, NUM_FEATURES = 6, 4
+NUM_LENGTHS, NUM_FEATURES = len(CANDIDATE_LENGTHS), 4
 
 
 def synthetic(count: int, seed: int) -> Curves:
@@ -61,8 +62,9 @@ def test_margins_cover_the_asked_share_of_unseen_pictures(fitted: DistortionHead
     margins = conformal_margins(fitted, synthetic(500, seed=3))
     unseen = synthetic(4000, seed=4)
     predicted = fitted(unseen.linear_psnr_db, unseen.features)
+    growth = torch.tensor([margin_growth(length) for length in CANDIDATE_LENGTHS])
     for coverage in COVERAGES:
-        met = unseen.true_psnr_db >= predicted - margins[str(coverage)]
+        met = unseen.true_psnr_db >= predicted - margins[str(coverage)] * growth
         # Two standard errors of a quantile from 500 pictures.
         slack = 2 * (coverage * (1 - coverage) / 500) ** 0.5
         assert met.double().mean(0).min() >= coverage - slack
@@ -79,4 +81,5 @@ def test_few_pictures_give_the_worst_seen_as_margin(fitted: DistortionHead) -> N
     curves = synthetic(5, seed=6)
     with torch.no_grad():
         excess = fitted(curves.linear_psnr_db, curves.features) - curves.true_psnr_db
+        excess /= torch.tensor([margin_growth(length) for length in CANDIDATE_LENGTHS])
     assert conformal_margins(fitted, curves)["0.99"] == pytest.approx(float(excess.max()), abs=1e-3)
