@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size
 from tokenizer.config import TokenizerConfig
-from tokenizer.distortion import DistortionCurve
+from tokenizer.distortion import DistortionCurve, margin_growth
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import resize
 from tokenizer.spectral import SpectralLayout
@@ -102,7 +102,12 @@ class CurvePredictor:
         # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
         psnr = np.concatenate((predicted, linear[len(learned) :])).astype(np.float64)
         total = -10 * np.log10(10 ** (-psnr / 10) + resample_mse / 255.0**2)
-        return _curve(lengths, total, self._config)
+        return _curve(lengths, total, self._margins(learned[-1]))
+
+    def _margins(self, longest_learned: int) -> dict[float, float]:
+        """Margins of this canvas: they grow to full where training's longest prefix lies on it."""
+        growth = margin_growth(longest_learned)
+        return {coverage: margin / growth for coverage, margin in self._config.margins.items()}
 
 
 def resample_mse(source: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> float:
@@ -127,8 +132,8 @@ def _doubling(start: int, end: int) -> list[int]:
     return [*lengths, end] if start < end else lengths
 
 
-def _curve(lengths: list[int], psnr_db: NDArray[np.float64], config: TokenizerConfig) -> DistortionCurve:
+def _curve(lengths: list[int], psnr_db: NDArray[np.float64], margins: dict[float, float]) -> DistortionCurve:
     """Never falling, one value per length (tiny canvases repeat lengths: the last one counts)."""
     rising = np.maximum.accumulate(psnr_db)
     best = dict(zip(lengths, rising.tolist(), strict=True))
-    return DistortionCurve(tuple(best), tuple(best.values()), config.margins)
+    return DistortionCurve(tuple(best), tuple(best.values()), margins)

@@ -23,6 +23,8 @@ from tokenizer.spectral import SpectralLayout, block_size, dct_basis
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
+# Room for 2048 x 2048 of any aspect. A header can claim 4096 x 4096, whose bit order alone takes 1 GB.
+MAX_CANVAS_AREA_PX = 5_000_000
 
 
 class ImageTokenizer:
@@ -102,6 +104,8 @@ class ImageTokenizer:
         pictures = [as_pixels(image) for image in images]
         sources = [Size(picture.shape[1], picture.shape[0]) for picture in pictures]
         canvases = [choose_canvas(source, canvas_area_px) for source in sources]
+        for canvas in canvases:
+            _check_canvas(canvas)
         fitted = [resize(p, canvas) for p, canvas in zip(pictures, canvases, strict=True)]
         encoded: list[TokenSequence | None] = [None] * len(pictures)
         for canvas, members in _group(canvases).items():
@@ -140,10 +144,9 @@ class ImageTokenizer:
                 f"source {sequence.source} must not be empty, "
                 f"nor canvas {sequence.canvas} other than multiples of 16 in 16..4096"
             )
-        if max(sequence.source.area_px, sequence.canvas.area_px) > max_pixels:
-            raise ImageTooLarge(
-                f"claims {sequence.source} on canvas {sequence.canvas}, limit {max_pixels} pixels"
-            )
+        if sequence.source.area_px > max_pixels:
+            raise ImageTooLarge(f"claims {sequence.source}, limit {max_pixels} pixels")
+        _check_canvas(sequence.canvas)
         available = self.max_tokens(sequence.canvas)
         if sequence.length > available:
             raise BitstreamError(
@@ -208,6 +211,11 @@ def as_pixels(image: Pixels | Image.Image) -> Pixels:
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     return pixels if pixels.shape[2] == 3 else to_rgb_array(Image.fromarray(pixels, "RGBA"))
+
+
+def _check_canvas(canvas: Size) -> None:
+    if canvas.area_px > MAX_CANVAS_AREA_PX:
+        raise ImageTooLarge(f"canvas {canvas} has more than {MAX_CANVAS_AREA_PX} pixels")
 
 
 def _group(canvases: Sequence[Size]) -> dict[Size, list[int]]:
