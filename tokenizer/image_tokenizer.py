@@ -144,8 +144,10 @@ class ImageTokenizer:
                 f"source {sequence.source} must not be empty, "
                 f"nor canvas {sequence.canvas} other than multiples of 16 in 16..4096"
             )
-        if sequence.source.area_px > max_pixels:
-            raise ImageTooLarge(f"claims {sequence.source}, limit {max_pixels} pixels")
+        if max(sequence.source.area_px, sequence.canvas.area_px) > max_pixels:
+            raise ImageTooLarge(
+                f"claims {sequence.source} on canvas {sequence.canvas}, limit {max_pixels} pixels"
+            )
         _check_canvas(sequence.canvas)
         available = self.max_tokens(sequence.canvas)
         if sequence.length > available:

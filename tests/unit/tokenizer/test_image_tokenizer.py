@@ -290,3 +290,11 @@ def test_the_tokenizer_says_what_it_is(tiny_tokenizer: ImageTokenizer) -> None:
     assert (tiny_tokenizer.name, tiny_tokenizer.version) == ("tiny", "0.0.1")
     assert tiny_tokenizer.provider == "CPUExecutionProvider"
     assert tiny_tokenizer.digest.startswith(tiny_tokenizer.fingerprint)
+
+
+def test_a_canvas_that_takes_gigabytes_is_refused_whatever_the_callers_limit(
+    tiny_tokenizer: ImageTokenizer,
+) -> None:
+    huge = TokenSequence(b"\0\0", Size(64, 64), tiny_tokenizer.fingerprint, Size(4096, 4096))
+    with pytest.raises(ImageTooLarge, match="canvas 4096x4096"):
+        tiny_tokenizer.decode([huge], max_pixels=10**9)
