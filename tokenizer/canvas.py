@@ -13,7 +13,7 @@ MULTIPLE_PX = 16
 DEFAULT_AREA_PX = 256 * 256
 # One byte each in the file header: side / 16 - 1 in 0..255.
 MAX_SIDE_PX = 256 * MULTIPLE_PX
-MAX_SOURCE_SIDE_PX = 65_535
+MAX_SOURCE_SIDE_PX = 65_536
 
 
 @dataclass(frozen=True, slots=True, order=True)

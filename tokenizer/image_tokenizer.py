@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,6 +102,7 @@ class ImageTokenizer:
         Without a budget every token is kept; cut later with `prefix`. One pass serves every budget.
         Alpha is laid on white, EXIF rotation applied. Raises ImageError, InvalidBudget.
         """
+        _refuse_single(images)
         pictures = [as_pixels(image) for image in images]
         sources = [Size(picture.shape[1], picture.shape[0]) for picture in pictures]
         canvases = [choose_canvas(source, canvas_area_px) for source in sources]
@@ -199,20 +201,30 @@ class ImageTokenizer:
         return dct_basis(canvas.height_px, bh), dct_basis(canvas.width_px, bw)
 
 
-def as_pixels(image: Pixels | Image.Image) -> Pixels:
+def as_pixels(image: object) -> Pixels:
     """uint8 HWC from what a caller gives. Raises ImageModeUnsupported, ImageError."""
     if isinstance(image, Image.Image):
         return to_rgb_array(image)
-    pixels = np.asarray(image)
+    if isinstance(image, str | bytes | Path):
+        raise ImageModeUnsupported("give pixels or a Pillow image; tokenizer.images.read_image reads files")
+    pixels: NDArray[Any] = np.asarray(image)
     if pixels.dtype != np.uint8:
         raise ImageModeUnsupported(f"arrays must be uint8 (0..255), got {pixels.dtype}")
+    given = pixels.shape
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or 0 in pixels.shape:
-        raise ImageModeUnsupported(f"arrays must be H x W, or H x W x 1, 3 or 4, got {np.shape(image)}")
+        raise ImageModeUnsupported(f"arrays must be H x W, or H x W x 1, 3 or 4, and not empty, got {given}")
     if pixels.shape[2] == 1:
         return np.repeat(pixels, 3, axis=2)
     return pixels if pixels.shape[2] == 3 else to_rgb_array(Image.fromarray(pixels, "RGBA"))
+
+
+def _refuse_single(images: object) -> None:
+    """One array in place of a list would be taken for many grey rows, without a word."""
+    one_array = isinstance(images, np.ndarray) and images.ndim != 4
+    if one_array or isinstance(images, Image.Image | str | bytes | Path):
+        raise ImageModeUnsupported(f"encode takes a list of pictures, got one {type(images).__name__}")
 
 
 def _check_canvas(canvas: Size) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
-from tokenizer.canvas import DEFAULT_AREA_PX, MULTIPLE_PX, Size
+from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
 from tokenizer.errors import InvalidBudget
 from tokenizer.images import WRITE_FORMATS
 
@@ -82,7 +82,7 @@ def token_budget(
 def picture_size(text: str) -> Size:
     """`640x480` as a Size. Raises typer.BadParameter."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
-    if match is None or max(map(int, match.groups())) > 65_535:
+    if match is None or max(map(int, match.groups())) > MAX_SOURCE_SIDE_PX:
         raise typer.BadParameter(f"must look like 640x480, got {text!r}", param_hint="--size")
     return Size(int(match[1]), int(match[2]))
 

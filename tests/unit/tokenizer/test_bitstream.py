@@ -88,7 +88,7 @@ def test_explicit_canvas_that_equals_the_default_is_read() -> None:
     ("change", "message"),
     [
         ({"source": Size(0, 5)}, "source sides"),
-        ({"source": Size(5, 65_536)}, "source sides"),
+        ({"source": Size(5, 65_537)}, "source sides"),
         ({"canvas": Size(24, 32)}, "multiples of 16"),
         ({"canvas": Size(4112, 16)}, "multiples of 16"),
         ({"fingerprint": "0011aa"}, "8 hex digits"),

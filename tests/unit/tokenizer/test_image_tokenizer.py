@@ -298,3 +298,16 @@ def test_a_canvas_that_takes_gigabytes_is_refused_whatever_the_callers_limit(
     huge = TokenSequence(b"\0\0", Size(64, 64), tiny_tokenizer.fingerprint, Size(4096, 4096))
     with pytest.raises(ImageTooLarge, match="canvas 4096x4096"):
         tiny_tokenizer.decode([huge], max_pixels=10**9)
+
+
+@pytest.mark.parametrize("slip", [np.zeros((32, 48, 3), np.uint8), Image.new("RGB", (48, 32)), "photo.jpg"])
+def test_one_picture_in_place_of_a_list_is_refused_by_name(
+    tiny_tokenizer: ImageTokenizer, slip: object
+) -> None:
+    with pytest.raises(ImageModeUnsupported, match="takes a list of pictures"):
+        tiny_tokenizer.encode(slip)  # type: ignore[arg-type]
+
+
+def test_a_path_in_the_list_is_refused_by_name(tiny_tokenizer: ImageTokenizer) -> None:
+    with pytest.raises(ImageModeUnsupported, match="reads files"):
+        tiny_tokenizer.encode(["photo.jpg"])  # type: ignore[list-item]
