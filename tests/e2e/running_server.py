@@ -69,6 +69,13 @@ class Running:
             if found == name and labels.items() <= dict(pairs).items()
         )
 
+    def expect(self, value: float, name: str, **labels: str) -> None:
+        """A sample is, or soon is, this value: a client has its reply before the server counts it."""
+        try:
+            self.eventually(lambda: self.sample(name, **labels) == value)
+        except AssertionError:
+            raise AssertionError(f"{name}{labels} is {self.sample(name, **labels)}, not {value}") from None
+
     def eventually(self, condition: Callable[[], bool], timeout_s: float = 5) -> None:
         """Wait until this holds, or fail."""
         end = time.monotonic() + timeout_s

@@ -115,7 +115,7 @@ def test_a_bad_request_counts_as_invalid_argument_with_its_reason(running, stub,
     counts = Counts(running, method)
     assert finish(start(stub, method, ask(method, b"", b""))) is grpc.StatusCode.INVALID_ARGUMENT
     counts.check("InvalidArgument")
-    assert running.sample("tessera_invalid_requests_total", method=method) == 1
+    running.expect(1, "tessera_invalid_requests_total", method=method)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -155,7 +155,7 @@ def test_a_refused_call_while_draining_counts_as_unavailable(running, stub, png,
     counts = Counts(running, method)
     assert finish(start(stub, method, ask(method, png, stream))) is grpc.StatusCode.UNAVAILABLE
     counts.check("Unavailable")
-    assert running.sample("tessera_rejected_requests_total", method=method, reason="draining") == 1
+    running.expect(1, "tessera_rejected_requests_total", method=method, reason="draining")
 
 
 @pytest.mark.parametrize("method", MODEL_METHODS)
@@ -205,8 +205,8 @@ def test_a_reader_that_leaves_mid_stream_counts_as_canceled(running, stub, strea
     next(call.rpc)
     call.rpc.cancel()
     counts.check("Canceled")
-    assert running.sample("tessera_abandoned_requests_total", method="DecodeStream") == 1
-    assert running.sample("tessera_in_flight_requests") == 0
+    running.expect(1, "tessera_abandoned_requests_total", method="DecodeStream")
+    running.expect(0, "tessera_in_flight_requests")
 
 
 def test_unknown_methods_share_one_series(running):
@@ -216,7 +216,7 @@ def test_unknown_methods_share_one_series(running):
             with pytest.raises(grpc.RpcError) as caught:
                 channel.unary_unary(f"/nobody.v{number}/Method{number}")(b"", timeout=5)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert running.sample("grpc_server_handled_total", grpc_method="unknown", grpc_code="Unimplemented") == 50
+    running.expect(50, "grpc_server_handled_total", grpc_method="unknown", grpc_code="Unimplemented")
     assert len(running.samples()) == before
 
 
@@ -245,7 +245,7 @@ def test_the_probes_follow_the_state(start_server):
     with pytest.raises(Exception, match="503"):
         running.http("/readyz")
     assert running.http("/livez") == "ok\n"
-    assert running.sample("tessera_model_ready") == 0
+    running.expect(0, "tessera_model_ready")
 
 
 def test_one_picture_leaves_its_mark_in_every_metric_of_work(running, client, png):
@@ -256,10 +256,10 @@ def test_one_picture_leaves_its_mark_in_every_metric_of_work(running, client, pn
         assert running.sample("tessera_queue_wait_seconds_count", op=op) >= 1
         assert running.sample("tessera_image_pixels_count", op=op) >= 1
         assert running.sample("tessera_stage_duration_seconds_count", op=op, stage="inference") >= 1
-    assert running.sample("tessera_tokens_total", op="decode") == 24
-    assert running.sample("tessera_tokens_total", op="truncate") == 90
-    assert running.sample("tessera_decode_truncated_total") == 1
-    assert running.sample("tessera_truncate_bytes_saved_total") == 2080 - 90
-    assert running.sample("tessera_model_info", model="fake", version="1", provider="cpu") == 1
-    assert running.sample("tessera_rate_targets_total", kind="all", result="met") == 2
+    running.expect(24, "tessera_tokens_total", op="decode")
+    running.expect(90, "tessera_tokens_total", op="truncate")
+    running.expect(1, "tessera_decode_truncated_total")
+    running.expect(2080 - 90, "tessera_truncate_bytes_saved_total")
+    running.expect(1, "tessera_model_info", model="fake", version="1", provider="cpu")
+    running.expect(2, "tessera_rate_targets_total", kind="all", result="met")
     running.eventually(lambda: running.sample("tessera_event_loop_lag_seconds_count") > 0)

@@ -61,7 +61,7 @@ def test_a_full_queue_refuses_with_reason_and_advice_when_to_return(small, png):
         assert int(trailers["grpc-retry-pushback-ms"]) == retry.retry_delay.ToMilliseconds() > 0
         small.tokenizer.gate.set()
         assert all(call.result().codestream.token_count == 2080 for call in calls)
-    assert small.sample("tessera_rejected_requests_total", reason="queue_items") == 1
+    small.expect(1, "tessera_rejected_requests_total", reason="queue_items")
 
 
 def test_probes_and_small_work_stay_healthy_under_overload(start_server, png):
@@ -79,7 +79,7 @@ def test_probes_and_small_work_stay_healthy_under_overload(start_server, png):
             assert busy.http("/livez") == busy.http("/readyz") == "ok\n"
             assert client.truncate(data, max_bytes=64) == data[:64]
             assert client.server_info().ready
-        assert busy.sample("tessera_rejected_requests_total", reason="concurrency") == 5
+        busy.expect(5, "tessera_rejected_requests_total", reason="concurrency")
         busy.tokenizer.gate.set()
         assert all(call.result() for call in held)
 
@@ -106,7 +106,7 @@ def test_the_client_gives_up_on_a_server_that_stays_full(small, png):
             client.encode(png)
         assert caught.value.reason == "QUEUE_FULL"
         assert caught.value.retry_after_s > 0
-        assert small.sample("tessera_rejected_requests_total", reason="queue_items") == 4
+        small.expect(4, "tessera_rejected_requests_total", reason="queue_items")
         small.tokenizer.gate.set()
         assert all(call.result() for call in held)
 
@@ -122,8 +122,8 @@ def test_memory_of_pictures_is_bounded_before_they_are_decoded(start_server, png
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         tight.tokenizer.gate.set()
         held.result()
-    assert tight.sample("tessera_rejected_requests_total", reason="queue_bytes") == 1
-    assert tight.sample("tessera_queue_bytes") == 0
+    tight.expect(1, "tessera_rejected_requests_total", reason="queue_bytes")
+    tight.expect(0, "tessera_queue_bytes")
 
 
 def test_what_waits_together_is_run_together(start_server, png):
@@ -198,9 +198,9 @@ def test_a_request_that_is_cancelled_while_it_waits_is_never_run(small, png):
         small.tokenizer.gate.set()
         first.result()
     assert small.tokenizer.calls == [("encode", 1)]
-    assert small.sample("tessera_abandoned_requests_total", cause="client_cancel", stage="queued") == 2
+    small.expect(2, "tessera_abandoned_requests_total", cause="client_cancel", stage="queued")
     small.eventually(lambda: small.sample("tessera_in_flight_requests") == 0)
-    assert small.sample("tessera_queue_bytes") == 0
+    small.expect(0, "tessera_queue_bytes")
 
 
 def test_work_that_nobody_reads_is_counted_as_wasted(small, png):
@@ -212,7 +212,7 @@ def test_work_that_nobody_reads_is_counted_as_wasted(small, png):
         small.eventually(lambda: small.sample("tessera_in_flight_requests") == 0)
         small.tokenizer.gate.set()
         small.eventually(lambda: small.sample("tessera_wasted_compute_seconds_total", op="encode") > 0)
-    assert small.sample("tessera_abandoned_requests_total", stage="executing") == 1
+    small.expect(1, "tessera_abandoned_requests_total", stage="executing")
 
 
 def test_a_deadline_that_passes_in_the_queue_spares_the_model(small, png):
@@ -225,7 +225,7 @@ def test_a_deadline_that_passes_in_the_queue_spares_the_model(small, png):
         small.tokenizer.gate.set()
         first.result()
     assert small.tokenizer.calls == [("encode", 1)]
-    assert small.sample("tessera_abandoned_requests_total", cause="deadline", stage="queued") == 1
+    small.expect(1, "tessera_abandoned_requests_total", cause="deadline", stage="queued")
 
 
 def test_a_request_without_deadline_gets_the_servers(start_server, png):
@@ -251,7 +251,8 @@ def test_cancelling_at_any_moment_leaves_nothing_behind(running, png):
             call.cancel()
             stream.cancel()
     running.eventually(lambda: running.sample("tessera_in_flight_requests") == 0)
-    assert running.sample("tessera_queue_items") == running.sample("tessera_queue_bytes") == 0
+    running.expect(0, "tessera_queue_items")
+    running.expect(0, "tessera_queue_bytes")
     started = running.sample("grpc_server_started_total")
     running.eventually(lambda: running.sample("grpc_server_handled_total") == started)
     assert threading.active_count() <= threads + 4

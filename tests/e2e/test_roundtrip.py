@@ -79,7 +79,7 @@ def test_an_unreachable_quality_sends_all_tokens_or_fails_as_asked(running, clie
         stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
         stub.Encode(pb.EncodeRequest(image=types.Image(encoded=png), rate=rate))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert running.sample("tessera_rate_targets_total", kind="quality", result="unreachable") == 1
+    running.expect(1, "tessera_rate_targets_total", kind="quality", result="unreachable")
 
 
 def test_fewer_bytes_than_a_header_and_one_token_is_refused_with_the_least_that_works(client, png):
