@@ -1,0 +1,73 @@
+"""The arithmetic coder: what was written is read, and a cut stream gives a correct beginning of it."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenizer.range_coder import ONE, BitReader, BitWriter
+
+ODDS = st.one_of(st.integers(1, ONE - 1), st.sampled_from((1, ONE // 2, ONE - 1)))
+QUESTIONS = st.lists(st.tuples(st.integers(0, 1), ODDS), max_size=400)
+
+
+def written(questions: list[tuple[int, int]]) -> bytes:
+    writer = BitWriter()
+    writer.write([bit for bit, _ in questions], [odds for _, odds in questions])
+    return writer.finish()
+
+
+def read(data: bytes, questions: list[tuple[int, int]]) -> list[int]:
+    reader, bits = BitReader(data), []
+    for _, odds in questions:
+        bit = reader.read(odds)
+        if bit is None:
+            break
+        bits.append(bit)
+    return bits
+
+
+def cost_bits(questions: list[tuple[int, int]]) -> float:
+    return sum(-math.log2((odds if bit else ONE - odds) / ONE) for bit, odds in questions)
+
+
+@given(QUESTIONS)
+def test_every_bit_comes_back_from_the_whole_stream(questions: list[tuple[int, int]]) -> None:
+    assert read(written(questions), questions) == [bit for bit, _ in questions]
+
+
+@given(QUESTIONS, st.integers(0, 500))
+def test_a_cut_stream_gives_the_first_bits_and_no_wrong_one(
+    questions: list[tuple[int, int]], cut: int
+) -> None:
+    bits = read(written(questions)[:cut], questions)
+    assert bits == [bit for bit, _ in questions][: len(bits)]
+
+
+@given(QUESTIONS)
+def test_a_stream_takes_its_entropy_and_a_constant(questions: list[tuple[int, int]]) -> None:
+    assert len(written(questions)) <= cost_bits(questions) / 8 + 8
+
+
+@given(QUESTIONS, st.integers(0, 60))
+def test_bytes_settle_all_bits_but_those_they_cannot(questions: list[tuple[int, int]], cut: int) -> None:
+    """The first bit that a cut leaves open costs, with those before, what the bytes hold bar a few bits."""
+    data = written(questions)[:cut]
+    settled = len(read(data, questions))
+    if settled < len(questions):
+        # A continuation may straddle a border by any number of bits; beyond 24 of them none ever did here.
+        assert cost_bits(questions[: settled + 1]) > 8 * len(data) - 24
+
+
+@given(st.binary(max_size=80), st.lists(ODDS, max_size=200))
+def test_any_bytes_can_be_read(data: bytes, odds: list[int]) -> None:
+    bits = read(data, [(0, one) for one in odds])
+    assert set(bits) <= {0, 1}
+
+
+def test_the_size_counts_bytes_that_a_carry_may_still_change() -> None:
+    writer = BitWriter()
+    writer.write([0] * 80, [ONE // 2] * 80)
+    assert 0 <= writer.size_bytes <= 80 // 8
