@@ -83,14 +83,16 @@ class BitOrder:
 def block_size(canvas: Size) -> tuple[int, int]:
     """(bh, bw): how many vertical and horizontal frequencies of a canvas can be sent.
 
-    All of them up to 128 x 128 pixels, 128 half-cycles up to the default canvas, half of them beyond.
+    All of them up to 128 x 128 pixels, 128 half-cycles up to the default canvas, half of them beyond, each
+    rounded up to a multiple of 32, or of 16 where the canvas has no more: the wavelet pyramid halves them.
     """
-    h, w = canvas.height_px, canvas.width_px
-    bandwidth_sq = DEFAULT_BANDWIDTH * DEFAULT_BANDWIDTH
-    return (
-        min(h, max(h // 2, isqrt(bandwidth_sq * h // w))),
-        min(w, max(w // 2, isqrt(bandwidth_sq * w // h))),
-    )
+    return _bandwidth(canvas.height_px, canvas.width_px), _bandwidth(canvas.width_px, canvas.height_px)
+
+
+def _bandwidth(along_px: int, across_px: int) -> int:
+    wanted = min(along_px, max(along_px // 2, isqrt(DEFAULT_BANDWIDTH**2 * along_px // across_px)))
+    in_32, in_16 = (-(-wanted // step) * step for step in (32, 16))
+    return in_32 if in_32 <= along_px else in_16
 
 
 def max_tokens(canvas: Size, num_planes: int) -> int:
@@ -243,7 +245,7 @@ class SpectralLayout:
 
     def _order(self, class_id: int, canvas: Size) -> BitOrder:
         geometry, tables = self._geometry(canvas), self.tables
-        log_variance = geometry.interpolate(tables.log_variance[class_id])
+        log_variance = self.log_variance(class_id, canvas)
         key = log_variance[:, None] + (tables.gain.astype(np.int64)[geometry.group] << 2 * FRACTION_BITS)
         best = _largest(key.reshape(-1), BITS_PER_TOKEN * (self.max_tokens(canvas) - 1))
         coefficient, plane = np.divmod(best, tables.num_planes)
@@ -260,6 +262,10 @@ class SpectralLayout:
 
     def _build_geometry(self, canvas: Size) -> _Geometry:
         return _Geometry(canvas, self.tables)
+
+    def log_variance(self, class_id: int, canvas: Size) -> NDArray[np.int64]:
+        """log2 variance of every coefficient in 1/256**3 octave, i64[3 * bh * bw]."""
+        return self._geometry(canvas).interpolate(self.tables.log_variance[class_id])
 
     def groups(self, canvas: Size) -> NDArray[np.int64]:
         """Statistics group of every coefficient, i64[3 * bh * bw]."""
