@@ -72,6 +72,12 @@ def fit_linear_codec(batches: Batches, config: LinearCodecConfig, canvas: Size) 
     return fit_cells(tables, analysis, batches, config)
 
 
+def coefficients_of(crop: np.ndarray, tables: SpectralTables, canvas: Size) -> np.ndarray:
+    """DCT coefficients f32[3, bh, bw] of one uint8[H, W, 3] crop, as the encoder graph computes them."""
+    (coefficients,) = _Analysis(tables.mean_rgb, tables.colour, canvas).coefficients(crop[None]).numpy()
+    return coefficients
+
+
 def fit_colour(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     """Mean colour f32[3] and colour KLT f32[3, 3], rows by falling variance."""
     pixels = torch.cat([torch.from_numpy(b[:, ::8, ::8].reshape(-1, 3).copy()) for b in batches()]).double()

@@ -1,0 +1,205 @@
+"""Fit the context model of the range-coded form: which coefficients become significant, and where they lie.
+
+scan pictures with the model so far → (features, category, significant?) → a hidden layer in float
+                                    → rounded to integers → again, since odds decide the order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from tokenizer.canvas import Size
+from tokenizer.contexts import (
+    FEATURE_MIN,
+    HIDDEN_MAX,
+    LOGIT_BITS,
+    NUM_FEATURES,
+    OCTAVE,
+    ContextTables,
+    category_count,
+)
+from tokenizer.embedded import Indices, threshold
+from tokenizer.range_coder import ONE
+from tokenizer.range_form import Encoder, RangeLayout
+from tokenizer.spectral import SpectralLayout, block_size
+from tokenizer.wavelet import pyramid
+
+# 32 units would save 0.5 % of these bits, a second layer as much again, at twice the time (docs/log.md).
+HIDDEN = 24
+# Activations carry 7 fractional bits; float32 adds whole numbers exactly below 2^24.
+ACTIVATION_BITS = 7
+EXACT = 2**24
+DEPTHS = 4
+TRAIN_BYTES = 2048
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Questions asked while scanning: features f32[K, F], category i64[K], is_new f32[K]."""
+
+    features: np.ndarray
+    category: np.ndarray
+    is_new: np.ndarray
+
+
+def starting_tables() -> ContextTables:
+    """Before any fit: odds grow with the mean of the coefficient's own sigma and its neighbours."""
+    first = np.zeros((NUM_FEATURES, HIDDEN), np.int16)
+    first[:2, 0] = 64
+    bias = np.zeros((category_count(), HIDDEN), np.int32)
+    bias[:, 0] = -128 * FEATURE_MIN
+    second = np.zeros(HIDDEN, np.int16)
+    second[0] = 64
+    return ContextTables(
+        first=first,
+        first_bias=bias,
+        second=second,
+        second_bias=np.full(category_count(), -64 * 7 * 64 - 64 * 45, np.int32),
+        shifts=np.asarray((4, 5), np.int32),
+        refinement_odds=np.full(DEPTHS, ONE // 2, np.int32),
+        fraction=np.asarray((0.41, 0.46, 0.48, 0.5), np.float32),
+    )
+
+
+def fit_contexts(
+    spectral: SpectralLayout,
+    coefficients: Iterable[np.ndarray],
+    canvas: Size,
+    rounds: int = 2,
+    questions: int = 20_000,
+    steps: int = 4000,
+    seed: int = 0,
+) -> ContextTables:
+    """Tables from DCT coefficients f32[3, bh, bw] of pictures; `questions` are kept of each picture."""
+    pictures = list(coefficients)
+    tables = starting_tables()
+    for number in range(rounds):
+        rng = np.random.default_rng((seed, number))
+        layout = RangeLayout(spectral, tables)
+        rows = [
+            _scan(layout, picture, canvas, questions, rng)
+            for picture in track(pictures, f"contexts, round {number + 1} of {rounds}")
+        ]
+        network = _fit_network([row[0] for row in rows], steps, seed)
+        tables = replace(
+            _rounded(network, tables), **_cell_statistics(np.sum([row[1] for row in rows], axis=0))
+        )
+    return tables
+
+
+def _scan(
+    layout: RangeLayout, picture: np.ndarray, canvas: Size, questions: int, rng: np.random.Generator
+) -> tuple[Sample, np.ndarray]:
+    """What one picture teaches: a sample of its questions, and the moments of its found coefficients."""
+    class_id = layout.spectral.choose_class(picture, canvas)
+    state = layout.state(class_id, canvas)
+    values = pyramid(block_size(canvas)).forward(picture)
+    asked: list[Sample] = []
+
+    def watch(at: Indices, known: np.ndarray, odds: np.ndarray, plane: int) -> None:
+        keep = odds >= 100
+        is_new = np.abs(values[at[keep]]) >= threshold(plane)
+        asked.append(Sample(known[keep], state.who.category[at[keep]], is_new))
+
+    oracle = Encoder(values, values, TRAIN_BYTES, layout.tables.fraction)
+    layout.scan(state, oracle, watch)
+    every = [np.concatenate([getattr(s, f) for s in asked]) for f in ("features", "category", "is_new")]
+    pick = rng.choice(len(every[0]), min(questions, len(every[0])), replace=False)
+    return Sample(*(column[pick] for column in every)), _moments(state, values)
+
+
+def _moments(state: object, values: np.ndarray) -> np.ndarray:
+    """Count and sum of where found coefficients lie in each interval they went through, f64[2, DEPTHS, 2].
+
+    Of the last axis, the first is the place itself, the second its being in the upper half.
+    """
+    found = np.flatnonzero(state.is_found)  # type: ignore[attr-defined]
+    magnitude = np.abs(values[found])
+    moments = np.zeros((2, DEPTHS, 2))
+    for depth in range(DEPTHS):
+        reached = state.refinements[found] >= depth  # type: ignore[attr-defined]
+        width = np.exp2(np.floor(np.log2(magnitude[reached]))) / 2**depth
+        place = np.modf(magnitude[reached] / width)[0]
+        moments[0, depth] += len(place)
+        moments[1, depth] += place.sum(), (place >= 0.5).sum()
+    return moments
+
+
+def _cell_statistics(moments: np.ndarray) -> dict[str, np.ndarray]:
+    share = moments[1] / np.maximum(moments[0], 1)
+    return {
+        "fraction": share[:, 0].astype(np.float32),
+        "refinement_odds": np.clip(np.round(share[:, 1] * ONE), 1, ONE - 1).astype(np.int32),
+    }
+
+
+class _Network(nn.Module):
+    """The context model in float: features in octaves -> logit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(NUM_FEATURES, HIDDEN, bias=False)
+        self.second = nn.Linear(HIDDEN, 1, bias=False)
+        self.first_bias = nn.Embedding.from_pretrained(torch.zeros(category_count(), HIDDEN), freeze=False)
+        self.second_bias = nn.Embedding.from_pretrained(torch.zeros(category_count(), 1), freeze=False)
+
+    def forward(self, features_KF: Tensor, category_K: Tensor) -> Tensor:
+        hidden = self.first(features_KF) + self.first_bias(category_K)
+        hidden = hidden.clamp(0, (HIDDEN_MAX + 0.5) / 2**ACTIVATION_BITS)
+        out: Tensor = (self.second(hidden) + self.second_bias(category_K))[:, 0]
+        return out
+
+
+def _fit_network(samples: list[Sample], steps: int, seed: int) -> _Network:
+    torch.manual_seed(seed)
+    features = torch.from_numpy(np.concatenate([s.features for s in samples])) / OCTAVE
+    category = torch.from_numpy(np.concatenate([s.category for s in samples])).long()
+    is_new = torch.from_numpy(np.concatenate([s.is_new for s in samples])).float()
+    network = _Network()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        pick = torch.randint(len(features), (8192,))
+        logit = network(features[pick], category[pick])
+        loss = nn.functional.binary_cross_entropy_with_logits(logit, is_new[pick])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network
+
+
+@torch.no_grad()
+def _rounded(network: _Network, before: ContextTables) -> ContextTables:
+    """Weights as integers, with as many fractional bits as keep every sum below 2^24."""
+    one, logit = 2.0**ACTIVATION_BITS, 2.0**LOGIT_BITS
+    first, first_shift = _integers(network.first.weight.T * one / OCTAVE, -FEATURE_MIN)
+    second, second_shift = _integers(network.second.weight[0] * logit / one, HIDDEN_MAX)
+    return replace(
+        before,
+        first=first,
+        first_bias=_bias(network.first_bias.weight * one, first_shift),
+        second=second,
+        second_bias=_bias(network.second_bias.weight[:, 0] * logit, second_shift),
+        shifts=np.asarray((first_shift, second_shift), np.int32),
+    )
+
+
+def _integers(weight: Tensor, largest_input: int) -> tuple[np.ndarray, int]:
+    """Whole numbers and their fractional bits, such that sums over inputs stay below half of 2^24."""
+    sums = weight.abs().sum(0).max().item() * largest_input
+    largest = weight.abs().max().item()
+    shift = int(np.floor(min(np.log2(EXACT / 2 / sums), np.log2(32767 / largest))))
+    return torch.round(weight * 2.0**shift).numpy().astype(np.int16), shift
+
+
+def _bias(bias: Tensor, shift: int) -> np.ndarray:
+    limit = EXACT / 2 - 1
+    # Half a unit more: the shift rounds down.
+    return torch.round((bias + 0.5) * 2.0**shift).clamp(-limit, limit).numpy().astype(np.int32)
