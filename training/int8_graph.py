@@ -27,7 +27,7 @@ from tokenizer.onnx_session import OnnxSession
 WEIGHT_LIMIT = 63
 ACTIVATION_LIMIT = 255
 # Share of a tensor's values within its range, on the picture with the widest. The outermost 0.01 % would
-# stretch the range by a half: whole ranges gave 2 dB less agreement with fp32.
+# stretch the range by some 40 %: whole ranges gave 2 dB less agreement with fp32.
 RANGE_SHARE = 0.9999
 # A tensor that is zero on all pictures, and a channel whose weights are, still need a scale.
 MIN_RANGE = 1e-6
@@ -102,34 +102,34 @@ class _Rewriter:
     def __init__(self, model: ModelProto, ranges: Mapping[str, Range]) -> None:
         self._weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self._ranges = ranges
-        # Of a convolution's output only the rounded version is read; of other tensors, by convolutions.
-        self._rounded_outputs: dict[str, str] = {}
-        self._rounded_inputs: dict[str, str] = {}
+        self._have_rounded: set[str] = set()
+        # Of what a convolution puts out everybody reads the rounded version; of the rest, convolutions alone.
+        self._outputs: set[str] = set()
         self.constants: dict[str, np.ndarray] = {}
 
     def reader(self, node: NodeProto) -> NodeProto:
         """Any other node, reading the rounded version of convolutions' outputs."""
         copy = NodeProto()
         copy.CopyFrom(node)
-        copy.input[:] = [self._rounded_outputs.get(name, name) for name in node.input]
+        copy.input[:] = [_rounded(name) if name in self._outputs else name for name in node.input]
         return copy
 
     def convolution(self, node: NodeProto) -> Iterator[NodeProto]:
         """The convolution with what rounds its input, weights, bias and output."""
         source, target = node.input[0], node.output[0]
-        if source not in self._rounded_outputs and source not in self._rounded_inputs:
+        if source not in self._have_rounded:
             yield from self._round(source)
-            self._rounded_inputs[source] = _rounded(source)
         yield from self._weight(node.input[1], *node.input[2:], input_scale=self._ranges[source].scale)
         copy = NodeProto()
         copy.CopyFrom(node)
         copy.input[:] = [_rounded(name) for name in node.input]
         yield copy
         yield from self._round(target)
-        self._rounded_outputs[target] = _rounded(target)
+        self._outputs.add(target)
 
     def _round(self, name: str) -> Iterator[NodeProto]:
         found = self._ranges[name]
+        self._have_rounded.add(name)
         scale, zero = f"{name}.scale", f"{name}.zero"
         self.constants |= {scale: np.asarray(found.scale), zero: np.asarray(found.zero_point)}
         yield helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.int8"], f"{name}.Q")
