@@ -129,7 +129,8 @@ class Synthesis(nn.Module):
             area = vertical.shape[1] * horizontal.shape[1]
             # Colour first: it commutes with the transform, and here there are fewer numbers than pixels.
             colours = torch.einsum("bkvu,kc->bcvu", means.float(), self.colour)
-            return vertical.transpose(0, 1) @ colours @ horizontal * area**0.5
+            pixels: Tensor = vertical.transpose(0, 1) @ colours @ horizontal * area**0.5
+            return pixels
 
     def refine(self, linear: Tensor, length_B: Tensor, expected_mse_B: Tensor) -> Tensor:
         """Linear picture minus mean [B, 3, H, W], tokens kept and expected error f32[B] -> pixels 0..255."""
