@@ -4,8 +4,8 @@
     weights int8 ─ DQ ─ Conv ─ Q ─ DQ ─ y        ONNX Runtime fuses this to QLinearConv: integers inside
 
 Only what a convolution reads and writes is rounded. Everything else stays fp32: the transform back to pixels,
-the modulation, and the trunk that residual blocks add to, where rounding would add up from block to block
-(the quantizer that comes with ONNX Runtime rounds it, too).
+the modulation, and the trunk that residual blocks add to. The quantizer that comes with ONNX Runtime rounds
+the trunk, too, which is no faster (docs/log.md).
 Ranges are fixed in the file. Dynamic quantization takes them from the batch at run time, and a picture would
 depend on its neighbours.
 """
