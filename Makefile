@@ -9,7 +9,7 @@ EVAL := $(DATA)/eval
 SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train export serve bench clean
+.PHONY: help demo test test-slow check format proto train export quantize serve bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,10 @@ train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes)
 
 export: $(VENV)/.dev ## Turn the run's checkpoint into the shipped model
 	$(BIN)/python -m training export --checkpoint $(RUN)/checkpoint.pt --out tokenizer/pretrained/tessera-small \
+	    $(addprefix --data ,$(SHARDS))
+
+quantize: $(VENV)/.dev ## Write the int8 sibling of the shipped fp32 model, if its pictures lose little enough
+	$(BIN)/python -m training quantize --model tessera-small --out tokenizer/pretrained/tessera-small-int8 \
 	    $(addprefix --data ,$(SHARDS))
 
 serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051

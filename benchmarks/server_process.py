@@ -35,7 +35,7 @@ def running_server(model: str, *, threads: int = 1, core: int | None = None) -> 
         port_file, log_file = Path(folder, "ports.json"), Path(folder, "server.log")
         command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--metrics-port", "0"]
         command += ["--port-file", str(port_file), "--model", model, "--threads", str(threads)]
-        with log_file.open("wb") as log, _on_core(core):
+        with log_file.open("wb") as log, on_core(core):
             started_s = time.monotonic()
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -46,8 +46,8 @@ def running_server(model: str, *, threads: int = 1, core: int | None = None) -> 
 
 
 @contextmanager
-def _on_core(core: int | None) -> Iterator[None]:
-    """A child started in this block inherits the processor; this process gets its own back."""
+def on_core(core: int | None) -> Iterator[None]:
+    """This process, and children started in this block, on one processor; back to all of its own after."""
     if core is None:
         yield
         return

@@ -1,6 +1,6 @@
-"""Milliseconds to encode and decode one 256x256 picture on one core, from the bare graph up to gRPC.
+"""Milliseconds to encode and decode one 256x256 picture, from the bare graph up to gRPC.
 
-    python -m benchmarks.speed [--model PATH] [--image FILE] [--runs 50]
+    python -m benchmarks.speed [--model PATH]... [--image FILE] [--runs 50]
 
 Prints and writes `benchmarks/results/speed.{md,json}`: median and 10th to 90th percentile of
 
@@ -9,6 +9,9 @@ Prints and writes `benchmarks/results/speed.{md,json}`: median and 10th to 90th 
 * library: `ImageTokenizer.encode` of pixels to all tokens, `.decode` of all tokens to pixels;
 * gRPC, raw pixels: the same as unary calls to a server in another process on this machine;
 * gRPC, files: a JPEG in, a PNG out, which adds the reading and writing of picture files.
+
+The first model goes through all of them on one thread; then the encoder graph and the decoder graph alone
+of every model follow on one and two threads (benchmarks/graph_speed.py), wall time and processor time.
 
 All cases take turns within one run, so that a busy machine disturbs them alike. The library and the client
 stay on one processor and the server on another where there are two. Also prints the resident memory of the
@@ -30,10 +33,11 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
+from benchmarks.graph_speed import Graph, GraphSpeed, graph_cases, graph_table, measure_graphs
 from benchmarks.memory import peak_resident_mib, resident_mib
 from benchmarks.pictures import Pixels, centre_crop
 from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, write_json
-from benchmarks.server_process import ServerProcess, running_server
+from benchmarks.server_process import ServerProcess, on_core, running_server
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc as pb_grpc
 from tessera.v1 import types_pb2 as types
@@ -142,18 +146,16 @@ class ServerMemory:
     ready_s: float
 
 
-def measure(arguments: argparse.Namespace) -> tuple[dict[str, list[float]], ServerMemory, str]:
+def measure(model: str, pixels: Pixels, runs: int) -> tuple[dict[str, list[float]], ServerMemory, str]:
     """Start a server, let all cases take turns; samples, memory, fingerprint."""
     cores = sorted(os.sched_getaffinity(0))
-    pixels = _picture(arguments.image)
-    with running_server(arguments.model, core=cores[-1]) as server, _channel(server) as channel:
-        os.sched_setaffinity(0, {cores[0]})
+    with running_server(model, core=cores[-1]) as server, _channel(server) as channel, on_core(cores[0]):
         after_load_mib = resident_mib(server.pid)
-        tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=1)
+        tokenizer = ImageTokenizer.from_pretrained(model, num_threads=1)
         (whole,) = tokenizer.encode([pixels])
         stub = pb_grpc.TokenizerServiceStub(channel)  # type: ignore[no-untyped-call]
         cases = library_cases(tokenizer, pixels, whole) | rpc_cases(stub, pixels, whole)
-        samples = take_turns(cases, arguments.runs)
+        samples = take_turns(cases, runs)
         memory = ServerMemory(
             after_load_mib, resident_mib(server.pid), peak_resident_mib(server.pid), server.ready_s
         )
@@ -178,8 +180,10 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {"p10_ms": low, "median_ms": middle, "p90_ms": high}
 
 
-def page(samples: Samples, memory: ServerMemory, *, fingerprint: str, runs: int) -> str:
-    """Markdown: the cases, then the server."""
+def page(
+    samples: Samples, memory: ServerMemory, graphs: Mapping[Graph, GraphSpeed], *, fingerprint: str, runs: int
+) -> str:
+    """Markdown: the cases, then the graphs of every model, then the server."""
     rows = []
     for name in sorted(samples, key=lambda name: not name.startswith("encode")):
         found = summary(samples[name])
@@ -197,6 +201,7 @@ def page(samples: Samples, memory: ServerMemory, *, fingerprint: str, runs: int)
             f"Model fingerprint `{fingerprint}`, {runs} runs in turns, all tokens. "
             "Written by `python -m benchmarks.speed`.",
             markdown_table(["", "median ms", "p10 … p90 ms"], rows),
+            "## Graphs alone\n\n" + graph_table(graphs),
             "## The server's process\n\n" + markdown_table(["", "value"], server),
             environment_line() + "\n",
         ]
@@ -206,8 +211,11 @@ def page(samples: Samples, memory: ServerMemory, *, fingerprint: str, runs: int)
 def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
-    samples, memory, fingerprint = measure(arguments)
-    text = page(samples, memory, fingerprint=fingerprint, runs=arguments.runs)
+    models = list(dict.fromkeys(arguments.model or ["default"]))
+    pixels = _picture(arguments.image)
+    samples, memory, fingerprint = measure(models[0], pixels, arguments.runs)
+    graphs = measure_graphs(graph_cases(models, pixels), arguments.runs)
+    text = page(samples, memory, graphs, fingerprint=fingerprint, runs=arguments.runs)
     arguments.results.mkdir(parents=True, exist_ok=True)
     (arguments.results / "speed.md").write_text(text)
     content: dict[str, object] = {
@@ -216,6 +224,7 @@ def main() -> None:
         "runs": arguments.runs,
         "environment": environment(),
         "cases": {name: summary(values) for name, values in samples.items()},
+        "graphs": [asdict(graph) | asdict(speed) for graph, speed in graphs.items()],
         "server": asdict(memory),
     }
     write_json(arguments.results / "speed.json", content)
@@ -226,7 +235,9 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="default", help="name or folder of the artifact")
+    parser.add_argument(
+        "--model", action="append", help="name or folder of an artifact; more of them add rows of graphs"
+    )
     parser.add_argument("--image", type=Path, help="a picture; its middle 256x256 is used")
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -11,6 +11,7 @@ from tokenizer.errors import ArtifactError
 FORMAT_VERSION = 1
 # Moves whenever resizing or pixel scaling changes: the same picture would give other tokens.
 PREPROCESS_VERSION = 1
+PRECISIONS = ("fp32", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class TokenizerConfig:
     """Split-conformal margin per coverage, as text so that JSON keeps the key exact."""
     format_version: int = FORMAT_VERSION
     preprocess_version: int = PREPROCESS_VERSION
+    precision: str = "fp32"
+    """Of the decoder's convolutions; the encoder and everything that decides ids is fp32 or integer."""
 
     def __post_init__(self) -> None:
         if self.format_version != FORMAT_VERSION or self.preprocess_version != PREPROCESS_VERSION:
@@ -36,6 +39,8 @@ class TokenizerConfig:
             )
         if self.layout != "spectral":
             raise ArtifactError(f"token layout {self.layout!r} is unknown; known: 'spectral'")
+        if self.precision not in PRECISIONS:
+            raise ArtifactError(f"precision must be among {', '.join(PRECISIONS)}, got {self.precision!r}")
         if list(self.candidate_lengths) != sorted(set(self.candidate_lengths)):
             raise ArtifactError(f"candidate lengths must increase, got {self.candidate_lengths}")
 

@@ -186,15 +186,18 @@ class ImageTokenizer:
         )
 
     def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
+        return from_model_output(self.decoder.run(**self.decoder_inputs(streams, canvas))["image"])
+
+    def decoder_inputs(self, streams: Sequence[bytes], canvas: Size) -> dict[str, NDArray[np.float32]]:
+        """What the decoder graph is given for these tokens, which all are of one canvas."""
         vertical, horizontal = self._basis(canvas)
-        out = self.decoder.run(
-            means=np.stack([self.layout.decode(tokens, canvas) for tokens in streams]),
-            length=np.asarray([len(tokens) for tokens in streams], np.float32),
-            expected_mse=np.asarray([self.layout.expected_mse(t, canvas) for t in streams], np.float32),
-            vertical=vertical,
-            horizontal=horizontal,
-        )
-        return from_model_output(out["image"])
+        return {
+            "means": np.stack([self.layout.decode(tokens, canvas) for tokens in streams]),
+            "length": np.asarray([len(tokens) for tokens in streams], np.float32),
+            "expected_mse": np.asarray([self.layout.expected_mse(t, canvas) for t in streams], np.float32),
+            "vertical": vertical,
+            "horizontal": horizontal,
+        }
 
     def _basis(self, canvas: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         bh, bw = block_size(canvas)

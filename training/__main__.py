@@ -1,4 +1,4 @@
-"""python -m training {train,evaluate,export}: from pictures to an artifact."""
+"""python -m training {train,evaluate,export,quantize}: from pictures to an artifact."""
 
 from __future__ import annotations
 
@@ -56,6 +56,26 @@ def export(
     from training.release import release
 
     digest = release(checkpoint, tuple(data), out, name, version, linear, head_pictures)
+    typer.echo(f"{out}: fingerprint {digest[:8]}")
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Option(help="Shipped model or artifact folder, fp32.")],
+    data: Annotated[list[str], typer.Option(help="The data of its run: shards or folders; repeat it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the int8 artifact.")],
+    name: Annotated[str | None, typer.Option(help="Name of the int8 model; else NAME-int8.")] = None,
+    pictures: Annotated[
+        int, typer.Option(help="Held-out pictures that both precisions are measured on.")
+    ] = 100,
+    max_loss_db: Annotated[
+        float, typer.Option(help="Refuse to write if mean PSNR falls by more at any length.")
+    ] = 0.02,
+) -> None:
+    """Write the int8 sibling of an fp32 artifact: ranges from training pictures, quality measured."""
+    from training.quantize import quantize_artifact
+
+    digest = quantize_artifact(model, tuple(data), out, name, pictures, max_loss_db)
     typer.echo(f"{out}: fingerprint {digest[:8]}")
 
 

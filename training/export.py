@@ -64,18 +64,18 @@ def export_artifact(
         **graphs,
     }
     digest = weights_digest(config, model, head)
-    manifest = {
-        "digest": digest,
-        "files": {name: sha256(contents[name]) for name in FILES},
-        "versions": _versions(),
-        "parity": parity.__dict__,
-        **facts,
-    }
+    versions = {"torch": torch.__version__, "opset": str(OPSET), **runtime_versions()}
+    write_artifact(folder, contents, digest, {"versions": versions, "parity": parity.__dict__, **facts})
+    return digest
+
+
+def write_artifact(folder: Path, contents: dict[str, bytes], digest: str, facts: dict[str, Any]) -> None:
+    """Write all files and the manifest that names them."""
+    manifest = {"digest": digest, "files": {name: sha256(contents[name]) for name in FILES}, **facts}
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (folder / name).write_bytes(contents[name])
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    return digest
 
 
 def weights_digest(config: TokenizerConfig, *modules: nn.Module) -> str:
@@ -217,14 +217,13 @@ def _image(pictures: np.ndarray) -> Tensor:
     return torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float()
 
 
-def _versions() -> dict[str, str]:
+def runtime_versions() -> dict[str, str]:
+    """What writes and runs the graphs."""
     import onnx
     import onnxruntime
 
     return {
-        "torch": torch.__version__,
         "onnx": onnx.__version__,
         "onnxruntime": onnxruntime.__version__,
         "python": platform.python_version(),
-        "opset": str(OPSET),
     }

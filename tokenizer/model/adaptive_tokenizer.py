@@ -127,8 +127,10 @@ class Synthesis(nn.Module):
         """Inverse DCT and colour: [B, 3, bh, bw] -> pixels minus the mean colour [B, 3, H, W], fp32."""
         with torch.autocast(means.device.type, enabled=False):
             area = vertical.shape[1] * horizontal.shape[1]
-            planes = vertical.transpose(0, 1) @ means.float() @ horizontal * area**0.5
-            return torch.einsum("bkhw,kc->bchw", planes, self.colour)
+            # Colour first: it commutes with the transform, and here there are fewer numbers than pixels.
+            colours = torch.einsum("bkvu,kc->bcvu", means.float(), self.colour)
+            pixels: Tensor = vertical.transpose(0, 1) @ colours @ horizontal * area**0.5
+            return pixels
 
     def refine(self, linear: Tensor, length_B: Tensor, expected_mse_B: Tensor) -> Tensor:
         """Linear picture minus mean [B, 3, H, W], tokens kept and expected error f32[B] -> pixels 0..255."""

@@ -118,6 +118,7 @@ def test_a_config_survives_its_json() -> None:
         {"format_version": 2},
         {"preprocess_version": 0},
         {"layout": "register"},
+        {"precision": "fp16"},
         {"candidate_lengths": [8, 4]},
         {"surprise": 1},
     ],
