@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -65,7 +65,9 @@ def measure_ours(
 def _decode(
     tokenizer: ImageTokenizer, sequences: Sequence[TokenSequence], knob: Mapping[str, float]
 ) -> list[Pixels]:
-    decode = partial(tokenizer.decode, **knob, seed=SEED) if knob else tokenizer.decode
+    decode: Callable[..., list[Pixels]] = tokenizer.decode
+    if knob:
+        decode = partial(decode, **knob, seed=SEED)
     starts = range(0, len(sequences), BATCH_SIZE)
     return [pixels for start in starts for pixels in decode(sequences[start : start + BATCH_SIZE])]
 
@@ -88,10 +90,12 @@ def measure_peer(
     codec: Codec, pictures: Sequence[Picture], distance: TextureDistance, kept: Path
 ) -> list[Point]:
     """One point per byte count that the codec reaches on every picture, from kept settings."""
-    rows = kept_series(codec, pictures, ALL_BYTE_COUNTS, kept)
+    series = kept_series(codec, pictures, ALL_BYTE_COUNTS, kept)
+    if series is None:
+        return []
     points = []
-    for count in BYTE_COUNTS if rows is not None else ():
-        cells = [row[ALL_BYTE_COUNTS.index(count)] for row in rows.rows]
+    for count in BYTE_COUNTS:
+        cells = [row[ALL_BYTE_COUNTS.index(count)] for row in series.rows]
         settings = [cell.setting for cell in cells if cell is not None]
         if len(settings) == len(pictures):
             decoded = [

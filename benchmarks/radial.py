@@ -31,4 +31,5 @@ def radial_power(plane: Plane) -> Plane:
     vertical, horizontal = np.fft.fftfreq(height_px)[:, None], np.fft.fftfreq(width_px)[None]
     ring = np.rint(np.hypot(vertical, horizontal) * np.sqrt(plane.size)).astype(np.int64)
     last = int(min(height_px, width_px) / 2)
-    return np.bincount(ring.reshape(-1), weights=power.reshape(-1))[1 : last + 1]
+    rings: Plane = np.bincount(ring.reshape(-1), weights=power.reshape(-1))[1 : last + 1]
+    return rings
