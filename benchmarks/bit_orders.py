@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +57,11 @@ def planes_in_order(order: BitOrder, positions: Positions) -> Positions:
 def usable(order: BitOrder, positions: Positions) -> Positions:
     """Those positions all of whose coefficient's earlier planes are among `positions` as well."""
     coefficient, plane = order.coefficient[positions], order.plane[positions]
-    kept = np.zeros((len(order.sigma), int(order.plane.max()) + 1), bool)
-    kept[coefficient, plane] = True
-    unbroken = np.logical_and.accumulate(kept, axis=1)
-    return positions[unbroken[coefficient, plane]]
+    kept = np.zeros((int(order.plane.max()) + 1, len(order.sigma)), bool)
+    kept[plane, coefficient] = True
+    for earlier, later in pairwise(kept):
+        later &= earlier
+    return positions[kept[plane, coefficient]]
 
 
 def decode_bits(

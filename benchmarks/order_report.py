@@ -252,14 +252,16 @@ def plot(
             line.xs, line.ys, label=line.label, color=line.colour, linestyle=line.style, linewidth=line.width
         )
     # All orders end at one point, so labels at the ends would name nothing.
-    axes.legend(frameon=False, fontsize=9, loc=(0.03, 0.5))
+    axes.legend(frameon=False, fontsize=9, loc=(0.03, 0.3))
     byte_ticks(cosine_axes, BYTE_COUNTS)
     style_axes(
         cosine_axes, "Cosine between a step and what it leaves (0: orthogonal)", "bytes after the step", ""
     )
     cosine_axes.axhspan(-ORTHOGONAL, ORTHOGONAL, color="#eef3fa", zorder=0)
-    cosine_axes.set_ylim(-4 * ORTHOGONAL, 4 * ORTHOGONAL)
-    draw_lines(cosine_axes, _cosine_lines(found))
+    lines = _cosine_lines(found)
+    limit = max(2 * ORTHOGONAL, *(1.1 * abs(y or 0.0) for line in lines for y in line.ys))
+    cosine_axes.set_ylim(-limit, limit)
+    draw_lines(cosine_axes, lines)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     figure.savefig(path, dpi=130)
     pyplot.close(figure)
