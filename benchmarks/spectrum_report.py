@@ -142,7 +142,7 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
 
 
 def plot(spectra: Spectra, path: Path, *, title: str) -> None:
-    """Share of the originals' power per frequency, a curve per byte count, named where it crosses a half."""
+    """Share of the originals' power per frequency, a curve per byte count, its bytes where it crosses a half."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -165,7 +165,7 @@ def plot(spectra: Spectra, path: Path, *, title: str) -> None:
         middle = arrived_up_to(cycles, there[step], HALF_POWER)
         if middle:
             axes.annotate(
-                f"{count} bytes",
+                str(count) if step else f"{count} bytes",
                 (middle, 50),
                 fontsize=9,
                 color=colour,
