@@ -142,7 +142,7 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
 
 
 def plot(spectra: Spectra, path: Path, *, title: str) -> None:
-    """Share of the originals' power per frequency, a curve per byte count, its bytes where it crosses a half."""
+    """Share of the originals' power per frequency, a curve per byte count, named where it crosses a half."""
     import matplotlib
 
     matplotlib.use("Agg")
