@@ -65,6 +65,12 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/div --crop 256
 	$(BIN)/python -m benchmarks.halting --images $(EVAL)/div
+	$(BIN)/python -m benchmarks.order --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.order --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.spectrum --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.spectrum --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.perception --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.token_entropy --images $(or $(lastword $(sort $(SHARDS))),$(EVAL)/div) --crop 256
 	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
 	$(BIN)/python -m benchmarks.speed
 

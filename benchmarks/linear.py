@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokenizer import ImageTokenizer, Size
 from tokenizer.image_tokenizer import Pixels
@@ -23,10 +24,13 @@ class LinearTokenizer(ImageTokenizer):
         """Name in tables."""
         return f"{super().name} (linear)"
 
-    def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
+    def pictures(self, means: NDArray[np.float32], canvas: Size) -> Pixels:
+        """Coefficients f32[B, 3, bh, bw] -> uint8[B, H, W, 3] at canvas size, by the inverse transform."""
         tables, (bh, bw) = self.artifact.tables, block_size(canvas)
         vertical, horizontal = dct_basis(canvas.height_px, bh), dct_basis(canvas.width_px, bw)
-        means = np.stack([self.layout.decode(tokens, canvas) for tokens in streams])
         planes = vertical.T @ means @ horizontal * np.float32(canvas.area_px**0.5)
         rgb = np.einsum("bkhw,kc->bchw", planes, tables.colour) + tables.mean_rgb[None, :, None, None]
         return from_model_output(rgb)
+
+    def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
+        return self.pictures(np.stack([self.layout.decode(tokens, canvas) for tokens in streams]), canvas)

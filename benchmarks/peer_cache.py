@@ -65,6 +65,16 @@ def measure_peers(
     ]
 
 
+def kept_series(
+    codec: Codec, pictures: Sequence[Picture], byte_counts: Sequence[int], path: Path
+) -> Series | None:
+    """What was kept of one codec, measuring nothing; None unless every picture is there."""
+    rows = read_kept(path).get(_key(codec, byte_counts), {})
+    if any(picture.digest not in rows for picture in pictures):
+        return None
+    return Series(codec.name, tuple(_unpack(rows[picture.digest]) for picture in pictures))
+
+
 def _run(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Row]]:
     if not tasks:
         return

@@ -1,9 +1,12 @@
-"""Folder of picture files -> pictures in memory, cropped as a protocol asks. Knows nothing of codecs."""
+"""Folder or tar shard of picture files -> pictures in memory, cropped as a protocol asks. Knows no codecs."""
 
 from __future__ import annotations
 
 import hashlib
+import tarfile
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +29,39 @@ class Picture:
     """Hash of the pixels and their shape, so that measurements can be kept and found again."""
 
 
-def load_pictures(folder: Path, *, crop_px: int | None = None, limit: int | None = None) -> list[Picture]:
-    """The pictures of a folder by name, `limit` at most. Raises SystemExit if there are none."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)[:limit]
-    if not paths:
-        raise SystemExit(f"no pictures in {folder}")
-    return [_load(path, crop_px) for path in paths]
+def load_pictures(images: Path, *, crop_px: int | None = None, limit: int | None = None) -> list[Picture]:
+    """The pictures of a folder by name or of a tar shard in its order, `limit` at most.
+
+    Raises SystemExit if there are none.
+    """
+    files = _folder_files(images) if images.is_dir() else _shard_files(images)
+    pictures = [_load(name, data, crop_px) for name, data in islice(files, limit)]
+    if not pictures:
+        raise SystemExit(f"no pictures in {images}")
+    return pictures
 
 
-def _load(path: Path, crop_px: int | None) -> Picture:
-    pixels = read_image(path.read_bytes())
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES:
+            yield path.name, path.read_bytes()
+
+
+def _shard_files(shard: Path) -> Iterator[tuple[str, bytes]]:
+    if not shard.is_file():
+        raise SystemExit(f"{shard} is neither a folder nor a tar shard")
+    with tarfile.open(shard) as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                yield Path(member.name).name, content.read()
+
+
+def _load(name: str, data: bytes, crop_px: int | None) -> Picture:
+    pixels = read_image(data)
     if crop_px is not None:
         pixels = np.asarray(centre_crop(Image.fromarray(pixels), crop_px))
-    return Picture(path.name, pixels, _digest(pixels))
+    return Picture(name, pixels, _digest(pixels))
 
 
 def centre_crop(image: Image.Image, side_px: int) -> Image.Image:

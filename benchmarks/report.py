@@ -50,7 +50,7 @@ def percent(value: float | None) -> str:
     >>> percent(0.914)
     '91.4 %'
     """
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:z.1f} %"
 
 
 def environment() -> dict[str, str]:

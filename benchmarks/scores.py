@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.pictures import Picture, Pixels
 from tokenizer.quality import DATA_RANGE, MS_SSIM_MIN_SIDE_PX, WINDOW_TAPS, ms_ssim, psnr_db, ssim
@@ -102,20 +103,48 @@ def monotonicity(series: Series, steps: int) -> Monotonicity:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PixelVariance:
+    """Mean squared distance of a pixel's colour value, pooled over all pixels of all pictures."""
+
+    about_own_mean: float
+    """From the mean colour of its picture: what is left when every picture's mean is known."""
+    about_common_mean: float
+    """From the mean colour of all pictures."""
+
+
+def pixel_variance(pictures: Sequence[Picture]) -> PixelVariance:
+    """Variance of a set of pictures in squared pixel values, mean over colours."""
+    weights = _pixel_weights(pictures)
+    means = np.array([picture.pixels.mean(axis=(0, 1)) for picture in pictures])
+    squares = np.array(
+        [np.square(picture.pixels.astype(np.float64)).mean(axis=(0, 1)) for picture in pictures]
+    )
+    return PixelVariance(
+        about_own_mean=float(np.mean(weights @ (squares - means**2))),
+        about_common_mean=float(np.mean(weights @ squares - (weights @ means) ** 2)),
+    )
+
+
+def pooled_mse(errors: Sequence[float], pictures: Sequence[Picture]) -> float:
+    """Mean squared error over all pixels, from that of each picture."""
+    return float(_pixel_weights(pictures) @ np.asarray(errors, np.float64))
+
+
 def explained_variance(series: Series, pictures: Sequence[Picture], step: int) -> float | None:
     """1 - squared error / squared distance from the mean colour of all pictures; None if one is missing.
 
     Pooled over pixels, so that it is the share of pixel variance a linear analysis would report.
     """
-    cells = [row[step] for row in series.rows]
-    areas = np.array([picture.pixels[..., 0].size for picture in pictures], dtype=np.float64)
-    if any(cell is None for cell in cells):
+    cells = [cell for row in series.rows if (cell := row[step]) is not None]
+    variance = pixel_variance(pictures).about_common_mean
+    if len(cells) < len(series.rows) or variance <= 0:
         return None
-    errors = np.array([DATA_RANGE**2 / 10 ** (cell.psnr_db / 10) for cell in cells if cell is not None])
-    means = np.array([picture.pixels.mean(axis=(0, 1)) for picture in pictures])
-    squares = np.array(
-        [np.square(picture.pixels.astype(np.float64)).mean(axis=(0, 1)) for picture in pictures]
-    )
-    weights = areas / areas.sum()
-    variance = float(np.mean(weights @ squares - (weights @ means) ** 2))
-    return 1 - float(weights @ errors) / variance if variance > 0 else None
+    errors = [DATA_RANGE**2 / 10 ** (cell.psnr_db / 10) for cell in cells]
+    return 1 - pooled_mse(errors, pictures) / variance
+
+
+def _pixel_weights(pictures: Sequence[Picture]) -> NDArray[np.float64]:
+    areas = np.array([picture.pixels[..., 0].size for picture in pictures], dtype=np.float64)
+    weights: NDArray[np.float64] = areas / areas.sum()
+    return weights

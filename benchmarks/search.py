@@ -5,6 +5,7 @@ Every candidate is encoded and decoded once and counts for every byte count that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -162,6 +163,21 @@ def _score_best(bench: Workbench, limit_bytes: int) -> Score | None:
     best = _best(bench, limit_bytes)
     if best is None:
         return None
-    candidate = best.candidate
-    setting = f"{candidate.side_px} px, {candidate.mode}, q {bench.codec.qualities[candidate.step]}"
-    return score(bench.picture.pixels, bench.decode(candidate), best.size_bytes, setting)
+    setting = _setting(best.candidate, bench.codec)
+    return score(bench.picture.pixels, bench.decode(best.candidate), best.size_bytes, setting)
+
+
+def decode_setting(picture: Picture, codec: Codec, setting: str) -> Pixels:
+    """The decoded picture behind the `setting` of a score that was kept: one encoding, no search."""
+    bench = Workbench(picture, codec)
+    return bench.decode(_candidate(setting, codec))
+
+
+def _setting(candidate: Candidate, codec: Codec) -> str:
+    return f"{candidate.side_px} px, {candidate.mode}, q {codec.qualities[candidate.step]}"
+
+
+def _candidate(setting: str, codec: Codec) -> Candidate:
+    """Inverse of `_setting`."""
+    side_px, mode, quality = re.fullmatch(r"(\d+) px, (.*), q (\d+)", setting).groups()  # type: ignore[union-attr]
+    return Candidate(int(side_px), mode, codec.qualities.index(int(quality)))

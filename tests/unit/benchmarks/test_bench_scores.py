@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import peer_cache
-from benchmarks.peer_cache import measure_peers
+from benchmarks.peer_cache import kept_series, measure_peers
 from benchmarks.pictures import Picture
 from benchmarks.scores import Score, Series, explained_variance, monotonicity, score
 
@@ -51,6 +51,9 @@ def test_kept_scores_are_used_again_until_the_codec_version_changes(
     first = measure("1")
     encoded_count = len(padded.calls)
     assert measure("1") == first
+    assert len(padded.calls) == encoded_count
+    assert kept_series(padded.codec("1"), [picture], (500,), tmp_path / "kept.json") == first[0]
+    assert kept_series(padded.codec("2"), [picture], (500,), tmp_path / "kept.json") is None
     assert len(padded.calls) == encoded_count
     measure("2")
     assert len(padded.calls) == 2 * encoded_count

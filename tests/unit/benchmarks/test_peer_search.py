@@ -7,8 +7,8 @@ import pytest
 from benchmarks.codec import Codec
 from benchmarks.peers import all_peers
 from benchmarks.pictures import Picture
-from benchmarks.scores import BYTE_COUNTS
-from benchmarks.search import best_row
+from benchmarks.scores import BYTE_COUNTS, capped_psnr_db
+from benchmarks.search import best_row, decode_setting
 
 
 def test_the_largest_size_that_fits_wins_for_a_lossless_codec(picture: Picture, padded: Any) -> None:
@@ -40,6 +40,14 @@ def test_every_peer_keeps_its_byte_counts_and_more_bytes_are_never_worse(
     assert cells
     assert all(cell.size_bytes <= count for count, cell in cells)
     assert [cell.psnr_db for _, cell in cells] == sorted(cell.psnr_db for _, cell in cells)
+
+
+@pytest.mark.parametrize("codec", all_peers(), ids=lambda codec: codec.name)
+def test_a_kept_setting_makes_the_same_picture_again(codec: Codec, picture: Picture) -> None:
+    (cell,) = best_row(picture, codec, (2048,))
+    assert cell is not None
+    decoded = decode_setting(picture, codec, cell.setting)
+    assert capped_psnr_db(picture.pixels, decoded) == pytest.approx(cell.psnr_db, abs=1e-4)
 
 
 def test_the_byte_counts_are_the_fourteen_of_the_design() -> None:

@@ -1,0 +1,215 @@
+"""The page, the numbers and the plot of a perception run. Decodes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.command import heading
+from benchmarks.report import (
+    OURS_COLOUR,
+    PEER_COLOURS,
+    Line,
+    byte_ticks,
+    draw_lines,
+    environment_line,
+    markdown_table,
+    number,
+    style_axes,
+)
+from tokenizer import ImageTokenizer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BYTE_COUNTS = (64, 128, 256, 512, 1024)
+FIDELITY, REALISM = "Tessera, fidelity", "Tessera"
+# Distances are small shares of a deviation; the paper prints thousandths as well.
+THOUSANDTHS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way of decoding at one byte count."""
+
+    series: str
+    """Ours as it is, ours with the knob, or a codec."""
+    byte_count: int
+    knob: dict[str, float]
+    """Realism and steps, empty where there is no such knob."""
+    psnr_db: float
+    distance: tuple[float, ...]
+    """At each pyramid level, fine to coarse."""
+
+    @property
+    def mean_distance(self) -> float:
+        """Mean over levels."""
+        return float(np.mean(self.distance))
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return ", ".join([self.series, *(f"{name} {value:g}" for name, value in self.knob.items())])
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one run found."""
+
+    title: str
+    picture_count: int
+    points: tuple[Point, ...]
+    sides_px: tuple[int, ...]
+    floor: tuple[float, ...]
+    """Distance of the originals from themselves with patches at other places."""
+
+    def at(self, byte_count: int) -> list[Point]:
+        """All points of a byte count."""
+        return [point for point in self.points if point.byte_count == byte_count]
+
+    def steps(self) -> list[float]:
+        """Numbers of refinement steps that were measured."""
+        return sorted({point.knob["steps"] for point in self.points if "steps" in point.knob})
+
+
+def page(report: Report, tokenizer: ImageTokenizer) -> str:
+    """Markdown: one table per byte count."""
+    parts = [
+        heading(
+            f"Distortion and perception on {report.title}", "perception", report.picture_count, tokenizer
+        ),
+        _note(report),
+    ]
+    for count in BYTE_COUNTS:
+        parts.append(f"## {count} bytes\n\n{_table(report.at(count), report.sides_px)}")
+    parts.append(environment_line())
+    return "\n\n".join(parts) + "\n"
+
+
+def _note(report: Report) -> str:
+    floor = number(THOUSANDTHS * float(np.mean(report.floor)), 0)
+    lines = [
+        "PSNR asks whether every pixel is right. The *texture distance* asks whether the pictures, taken "
+        "together, have the patches that originals have; smooth pictures fail it. It is the sliced "
+        "Wasserstein distance between 7x7 patches of decoded pictures and originals on each level of a "
+        "Laplacian pyramid (Karras et al. 2018), in thousandths of the originals' deviation on that level: "
+        f"0 is best. Levels are named by their side; {report.sides_px[0]} px holds the finest detail.",
+        f"The originals with patches at other places are at {floor} in the mean: pictures whose textures "
+        "are perfect, but not at the pixel where the original has them, would get about that.",
+    ]
+    series = {point.series for point in report.points}
+    if REALISM not in series:
+        lines.append("This model decodes for fidelity only.")
+    if series <= {FIDELITY, REALISM}:
+        lines.append("WebP and AVIF are left out: no kept settings (`python -m benchmarks.rate_distortion`).")
+    return "\n\n".join(lines)
+
+
+def _table(points: Sequence[Point], sides_px: Sequence[int]) -> str:
+    rows = [
+        [
+            point.name,
+            number(point.psnr_db),
+            *(number(THOUSANDTHS * value, 0) for value in (point.mean_distance, *point.distance)),
+        ]
+        for point in points
+    ]
+    header = ["", "PSNR, dB", "texture distance, mean", *(f"{side} px" for side in sides_px)]
+    return markdown_table(header, rows)
+
+
+def as_json(report: Report) -> dict[str, object]:
+    """All points."""
+    return {
+        "byte_counts": list(BYTE_COUNTS),
+        "level_sides_px": list(report.sides_px),
+        "distance_of_originals_at_other_places": [round(value, 5) for value in report.floor],
+        "points": [
+            asdict(point)
+            | {
+                "psnr_db": round(point.psnr_db, 4),
+                "distance": [round(value, 5) for value in point.distance],
+                "mean_distance": round(point.mean_distance, 5),
+            }
+            for point in report.points
+        ],
+    }
+
+
+def plot(report: Report, path: Path, *, title: str) -> None:
+    """Texture distance against bytes, and against PSNR."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (byte_axes, plane) = pyplot.subplots(1, 2, figsize=(15, 6), layout="constrained")
+    byte_ticks(byte_axes, BYTE_COUNTS)
+    style_axes(byte_axes, "Texture distance (0: like originals)", "bytes per picture", "thousandths")
+    draw_lines(byte_axes, [_line(name, points) for name, points in _series(report)])
+    byte_axes.set_ylim(bottom=0)
+    style_axes(plane, _plane_title(report), "PSNR, dB", "texture distance")
+    for name, points in _series(report):
+        colour, style, width = _look(name)
+        xs, ys = [point.psnr_db for point in points], [_thousandths(point) for point in points]
+        plane.plot(xs, ys, style, color=colour, linewidth=width, marker="o", markersize=4, label=name)
+        offset = (5, 5) if colour == OURS_COLOUR else (-6, -13)
+        for point, x, y in zip(points, xs, ys, strict=True):
+            plane.annotate(
+                str(point.byte_count), (x, y), offset, textcoords="offset points", fontsize=8, color=colour
+            )
+    for count in BYTE_COUNTS:
+        _draw_knob(plane, report, count)
+    plane.set_ylim(bottom=0)
+    plane.legend(frameon=False, fontsize=9)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    figure.savefig(path, dpi=130)
+    pyplot.close(figure)
+
+
+def _plane_title(report: Report) -> str:
+    walk = "; dotted: realism from 0 to 1" if report.steps() else ""
+    return f"Distortion against perception (best: lower right; numbers: bytes{walk})"
+
+
+def _series(report: Report) -> list[tuple[str, list[Point]]]:
+    """Fidelity, full realism at its most steps, and the peers, each through its byte counts."""
+    most = max(report.steps(), default=0)
+    full = {"realism": 1.0, "steps": most}
+    named: dict[str, list[Point]] = {}
+    for point in report.points:
+        if point.series != REALISM:
+            named.setdefault(point.series, []).append(point)
+        elif point.knob == full:
+            named.setdefault(f"{REALISM}, realism 1, {most:g} steps", []).append(point)
+    return list(named.items())
+
+
+def _draw_knob(axes: Axes, report: Report, count: int) -> None:
+    """The walk from fidelity to full realism at one byte count, at the most steps."""
+    most = max(report.steps(), default=0)
+    walk = [p for p in report.at(count) if p.series == FIDELITY or p.knob.get("steps") == most]
+    if most:
+        xs, ys = [point.psnr_db for point in walk], [_thousandths(point) for point in walk]
+        axes.plot(xs, ys, ":", color=OURS_COLOUR, linewidth=1)
+
+
+def _line(name: str, points: Sequence[Point]) -> Line:
+    ours = [point.byte_count for point in points]
+    return Line(name, ours, [_thousandths(point) for point in points], *_look(name))
+
+
+def _look(name: str) -> tuple[str, str, float]:
+    if name == FIDELITY:
+        return OURS_COLOUR, "-", 2.8
+    if name.startswith(REALISM):
+        return OURS_COLOUR, "--", 2.2
+    return PEER_COLOURS[("WebP", "AVIF").index(name)], "-", 1.5
+
+
+def _thousandths(point: Point) -> float:
+    return THOUSANDTHS * point.mean_distance
