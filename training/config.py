@@ -79,6 +79,8 @@ class TrainConfig:
     full_length: bool = True
     """Decode the full length besides one prefix in each step (NesTok). Off where the encoder is frozen:
     then the full rate cannot be sacrificed, and the time buys twice the pictures."""
+    autocast: bool = True
+    """Networks in bf16, weights and transforms in fp32; False = all in fp32, to look for rounding."""
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 250

@@ -33,9 +33,10 @@ def check_device(needed_bytes: int, device: torch.device) -> None:
     """Raises DataRefused if the set does not fit beside the training on the device."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_host_bytes()
     if free is not None and needed_bytes > DEVICE_SHARE * free:
+        allowed = DEVICE_SHARE * free
         raise DataRefused(
-            f"device_cache needs {needed_bytes / GIB:.3g} GiB, and {DEVICE_SHARE * free / GIB:.3g} of {device} "
-            "may be used: turn it off, or take smaller pictures (--set data.short_side_px=320)"
+            f"device_cache needs {needed_bytes / GIB:.3g} GiB of {device}, and {allowed / GIB:.3g} GiB may "
+            "be used: turn it off, or take smaller pictures (--set data.short_side_px=320)"
         )
 
 

@@ -36,8 +36,10 @@ def _with(config: Any, path: list[str], text: str, key: str) -> Any:
     if name not in fields:
         raise OverrideError(f"there is no {key!r}; allowed here: {', '.join(_keys(config, key))}")
     value = getattr(config, name)
-    if dataclasses.is_dataclass(value):
-        new = _with(value, rest or [""], text, key if rest else f"{key}.")
+    if dataclasses.is_dataclass(value) and rest:
+        new = _with(value, rest, text, key)
+    elif dataclasses.is_dataclass(value):
+        raise OverrideError(f"{key!r} is a group; set one of {', '.join(_keys(value, f'{key}.'))}")
     elif rest:
         raise OverrideError(f"there is no {key!r}; {name!r} is a single value")
     else:

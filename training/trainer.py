@@ -120,7 +120,7 @@ class Trainer:
         model = self.model
         vertical, horizontal = model.basis(canvas, self.device)
         quantizer = model.quantizer(canvas, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
             coefficients, reference, _ = model.analysis(image, vertical, horizontal)
         classes = self._classes(coefficients.detach(), canvas)
         lengths = {"prefix": self._lengths(quantizer.max_tokens)}
@@ -130,7 +130,7 @@ class Trainer:
         for name, length in lengths.items():
             means = quantizer(coefficients.flatten(1), classes, length).unflatten(1, coefficients.shape[1:])
             linear = model.synthesis.linear(means, vertical, horizontal)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
                 decoded = model.synthesis.refine(
                     linear, length.float(), quantizer.expected_mse(classes, length)
                 )
