@@ -1,4 +1,4 @@
-"""`key=value` from the command line -> a changed config, typed by the config's own fields.
+"""`key=value` from the command line -> a changed config, typed by its own fields.
 
 optim.learning_rate=3e-4   model.decoder_widths=64,128   canvases=256x256,320x208   data.limit=none
 """
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from tokenizer.canvas import Size
 
 Config = TypeVar("Config")
+Path = tuple[str, ...]
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -21,41 +22,48 @@ class OverrideError(ValueError):
 
 
 def override(config: Config, settings: list[str]) -> Config:
-    """The config with every `key=value` applied, in order. Raises OverrideError."""
+    """The config with every `key=value` applied, all at once: some fields only make sense together.
+
+    Raises OverrideError. Of two values for one key the later counts.
+
+    >>> from training.config import OptimConfig
+    >>> override(OptimConfig(), ["learning_rate=3e-4"]).learning_rate
+    0.0003
+    """
+    texts: dict[Path, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise OverrideError(f"{setting!r} is not key=value")
-        config = _with(config, key.strip().split("."), text.strip(), key.strip())
-    return config
+        texts[tuple(key.strip().split("."))] = text.strip()
+    return _changed(config, texts, ()) if texts else config
 
 
-def _with(config: Any, path: list[str], text: str, key: str) -> Any:
-    fields = typing.get_type_hints(type(config))
-    name, *rest = path
-    if name not in fields:
-        raise OverrideError(f"there is no {key!r}; allowed here: {', '.join(_keys(config, key))}")
-    value = getattr(config, name)
-    if dataclasses.is_dataclass(value) and rest:
-        new = _with(value, rest, text, key)
-    elif dataclasses.is_dataclass(value):
-        raise OverrideError(f"{key!r} is a group; set one of {', '.join(_keys(value, f'{key}.'))}")
-    elif rest:
-        raise OverrideError(f"there is no {key!r}; {name!r} is a single value")
-    else:
-        new = _parse(fields[name], text, key)
+def _changed(config: Any, texts: dict[Path, str], above: Path) -> Any:
+    kinds = typing.get_type_hints(type(config))
+    changes = {}
+    for name in dict.fromkeys(path[0] for path in texts):
+        key = ".".join((*above, name))
+        if name not in kinds:
+            raise OverrideError(f"there is no {key!r}; allowed here: {_names(config, above)}")
+        inner = {path[1:]: text for path, text in texts.items() if path[0] == name}
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            if () in inner:
+                raise OverrideError(f"{key!r} is a group; set one of {_names(value, (*above, name))}")
+            changes[name] = _changed(value, inner, (*above, name))
+        elif inner.keys() != {()}:
+            raise OverrideError(f"{key!r} is a single value, with nothing below it")
+        else:
+            changes[name] = _parse(kinds[name], inner[()], key)
     try:
-        return dataclasses.replace(config, **{name: new})
-    except OverrideError:
-        raise
+        return dataclasses.replace(config, **changes)
     except ValueError as error:
-        raise OverrideError(f"{key}={text}: {error}") from error
+        raise OverrideError(str(error)) from error
 
 
-def _keys(config: Any, key: str) -> list[str]:
-    """What could stand in place of the last part of the key, written as far as it was."""
-    above = key.split(".")[:-1]
-    return [".".join((*above, field.name)) for field in dataclasses.fields(config)]
+def _names(config: Any, above: Path) -> str:
+    return ", ".join(".".join((*above, field.name)) for field in dataclasses.fields(config))
 
 
 def _parse(kind: Any, text: str, key: str) -> Any:
@@ -93,14 +101,9 @@ def _describe(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return " or ".join("none" if part is types.NoneType else _describe(part) for part in arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"{_describe(arguments[0])}, any number of them separated by commas"
     if origin is tuple:
-        count = "any number of" if arguments[-1] is Ellipsis else str(len(arguments))
-        return f"{count} {_describe(arguments[0])} separated by commas"
-    names = {
-        bool: "true or false",
-        Size: "WIDTHxHEIGHT",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-    }
+        return f"{len(arguments)} numbers separated by commas"
+    names = {bool: "true or false", Size: "WIDTHxHEIGHT", int: "a whole number", float: "a number"}
     return names[kind]

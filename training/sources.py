@@ -115,7 +115,7 @@ def _parquet(path: Path, column: str) -> Iterator[Entry]:
 def _parquet_entry(value: Any, place: str) -> Entry:
     """Null pictures come as no bytes, so that they are counted with the unreadable ones."""
     row = value if isinstance(value, dict) else {"bytes": value}
-    data = row.get("bytes") or b""
+    data = b"" if row.get("bytes") is None else row["bytes"]
     if not isinstance(data, bytes):
         raise DataRefused(f"{place} holds {type(value).__name__}, not struct{{bytes, path}} or bytes")
     return Entry(row.get("path") or hashlib.sha256(data).hexdigest()[:16], lambda: data)
