@@ -46,7 +46,7 @@ def train(
     ] = [],  # noqa: B006 - typer reads it as the default and never changes it
 ) -> None:
     """Train a recipe, or resume the run that FOLDER holds. Under torchrun, on several GPUs."""
-    from training.distributed import join_world
+    from training.distributed import UnevenBatch, join_world
     from training.overrides import OverrideError, override
     from training.recipes import RECIPES
     from training.sources import DataRefused
@@ -60,7 +60,7 @@ def train(
         config = override(config, settings)
         with join_world() as world:
             _trainer(config, folder, start, world).run()
-    except (OverrideError, DataRefused) as error:
+    except (OverrideError, DataRefused, UnevenBatch) as error:
         raise typer.BadParameter(str(error)) from error
 
 
@@ -70,7 +70,9 @@ def _trainer(config: TrainConfig, folder: Path, start: Path | None, world: World
     from training.trainer import Trainer
 
     quiet = not world.is_first
-    pictures = load_pictures(config.data, "train", processes=world.local_size, quiet=quiet)
+    # One process asks for the memory of all: the others might already see it taken.
+    copies = world.local_size if world.local_rank == 0 else 0
+    pictures = load_pictures(config.data, "train", processes=copies, quiet=quiet)
     held_out = None
     if world.is_first and (config.validate_every or config.sheet_every):
         try:

@@ -60,7 +60,8 @@ def load_pictures(
 ) -> PictureSet:
     """All pictures of one split. Unreadable and too small ones are left out and counted on the screen.
 
-    Raises DataRefused, before a pixel is decoded, where `processes` copies would not fit into memory.
+    Raises DataRefused, before a pixel is decoded, where `processes` copies would not fit into memory;
+    0 does not ask.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")

@@ -23,14 +23,19 @@ PATIENCE = timedelta(hours=2)
 T = TypeVar("T")
 
 
+class UnevenBatch(ValueError):
+    """A batch that the number of processes does not divide."""
+
+
 @dataclass(frozen=True)
 class World:
     """This process among all of the run."""
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
     local_size: int = 1
-    """Processes on this machine."""
+    """Place among, and number of, the processes on this machine."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
@@ -39,9 +44,9 @@ class World:
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """This process's rows of a batch. Raises ValueError if the batch cannot be dealt out evenly."""
+        """This process's rows of a batch. Raises UnevenBatch if it cannot be dealt out evenly."""
         if batch_size % self.size:
-            raise ValueError(f"batch_size {batch_size} must be a multiple of the {self.size} processes")
+            raise UnevenBatch(f"batch_size {batch_size} must be a multiple of the {self.size} processes")
         each = batch_size // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
@@ -80,13 +85,12 @@ def join_world() -> Iterator[World]:
     if "WORLD_SIZE" not in os.environ:
         yield World(device=device)
         return
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield World(
-            dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", "1")), device
-        )
+        yield World(dist.get_rank(), dist.get_world_size(), local_rank, local_size, device)
     finally:
         dist.destroy_process_group()

@@ -13,7 +13,7 @@ import torch
 from tokenizer.model import AdaptiveTokenizer
 from training.checkpoint import config_from_dict, load_checkpoint, tables_from_dict
 from training.config import TrainConfig
-from training.distributed import World, join_world
+from training.distributed import UnevenBatch, World, join_world
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +26,7 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
 
 
 def test_a_batch_that_cannot_be_dealt_out_evenly_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size 4 must be a multiple of the 3 processes"):
+    with pytest.raises(UnevenBatch, match="batch_size 4 must be a multiple of the 3 processes"):
         World(size=3).share(4)
 
 
