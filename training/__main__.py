@@ -1,12 +1,17 @@
-"""python -m training {train,evaluate,export,quantize}: from pictures to an artifact."""
+"""python -m training {recipes,train,evaluate,export,quantize}: from pictures to an artifact."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:  # torch takes seconds to import, and --help should not
+    from training.config import TrainConfig
+    from training.distributed import World
+    from training.trainer import Trainer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -17,25 +22,65 @@ def main() -> None:
 
 
 @app.command()
+def recipes() -> None:
+    """List the recipes."""
+    from training.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        typer.echo(f"{name:16} {(recipe.__doc__ or '').splitlines()[0]}")
+
+
+@app.command()
 def train(
-    data: Annotated[list[str], typer.Option(help="WebDataset shards (*.tar) or folders; repeat it.")],
-    folder: Annotated[Path, typer.Option(help="Where checkpoints and TensorBoard scalars go.")],
-    recipe: Annotated[str, typer.Option(help="Name of a function in training/recipes.py.")] = "small_256",
+    data: Annotated[
+        list[str],
+        typer.Option(help="Shards (*.tar), Parquet files, folders or patterns in quotes; repeat it."),
+    ],
+    folder: Annotated[Path, typer.Option(help="Where the checkpoint and TensorBoard files go.")],
+    recipe: Annotated[str, typer.Option(help="See `recipes`.")] = "small_256",
     start: Annotated[Path | None, typer.Option(help="Checkpoint to take tables and weights from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Other number of steps than the recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many pictures.")] = None,
+    settings: Annotated[
+        list[str], typer.Option("--set", help="key=value, such as optim.learning_rate=3e-4; repeat it.")
+    ] = [],  # noqa: B006 - typer reads it as the default and never changes it
 ) -> None:
-    """Train a recipe, or resume the run that FOLDER holds."""
-    from training.data import load_pictures
+    """Train a recipe, or resume the run that FOLDER holds. Under torchrun, on several GPUs."""
+    from training.distributed import UnevenBatch, join_world
+    from training.overrides import OverrideError, override
     from training.recipes import RECIPES
-    from training.trainer import Trainer
+    from training.sources import DataRefused
 
     if recipe not in RECIPES:
         raise typer.BadParameter(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
     config = RECIPES[recipe]()
     sources = dataclasses.replace(config.data, sources=tuple(data), limit=limit)
     config = dataclasses.replace(config, data=sources, num_steps=steps or config.num_steps)
-    Trainer(config, load_pictures(config.data, "train"), folder, start).run()
+    try:
+        config = override(config, settings)
+        with join_world() as world:
+            _trainer(config, folder, start, world).run()
+    except (OverrideError, DataRefused, UnevenBatch) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _trainer(config: TrainConfig, folder: Path, start: Path | None, world: World) -> Trainer:
+    """Pictures of both splits and what trains on them."""
+    from training.data import NoPictures, load_pictures
+    from training.trainer import Trainer
+
+    quiet = not world.is_first
+    # One process asks for the memory of all: the others might already see it taken.
+    copies = world.local_size if world.local_rank == 0 else 0
+    pictures = load_pictures(config.data, "train", processes=copies, quiet=quiet)
+    held_out = None
+    if world.is_first and (config.validate_every or config.sheet_every):
+        try:
+            some = dataclasses.replace(config.data, limit=config.validation_pictures)
+            held_out = load_pictures(some, "validation")
+        except NoPictures:
+            typer.echo("no validation: no picture falls into that split (see data.held_out_share)")
+    return Trainer(config, pictures, folder, start, held_out, world)
 
 
 @app.command()

@@ -54,6 +54,18 @@ def config_from_dict(data: dict[str, Any]) -> TrainConfig:
     )
 
 
+def changed_settings(before: dict[str, Any], now: dict[str, Any], where: tuple[str, ...] = ()) -> list[str]:
+    """`key old → new` for every setting that differs; settings that `before` lacks are new in the code."""
+    changes = []
+    for name, value in now.items():
+        old = before.get(name, value)
+        if isinstance(value, dict):
+            changes += changed_settings(old, value, (*where, name))
+        elif old != value:
+            changes.append(f"{'.'.join((*where, name))} {old} → {value}")
+    return changes
+
+
 def tables_to_dict(tables: SpectralTables) -> dict[str, torch.Tensor]:
     """Tables as tensors."""
     return {f.name: torch.from_numpy(getattr(tables, f.name)) for f in dataclasses.fields(tables)}

@@ -14,13 +14,27 @@ class DataConfig:
     """Where pictures come from."""
 
     sources: tuple[str, ...] = ()
-    """WebDataset shards (`*.tar`) and folders of pictures."""
+    """WebDataset shards (`*.tar`), Parquet files, folders, pictures, and glob patterns of these."""
     kinds: tuple[str, ...] = ()
     """Only pictures of these kinds, as the shard's index (`SHARD.index.jsonl.gz`) names them; empty = all."""
     limit: int | None = None
     """At most this many pictures, for quick runs."""
     held_out_share: float = 0.0625
     """Share of the keys kept out for validation, and once more for calibration."""
+    image_column: str = "image"
+    """Column of a Parquet file that holds the pictures: struct{bytes, path}, or plain bytes."""
+    short_side_px: int | None = None
+    """Larger pictures are kept in memory with this short side; None = as they are."""
+    max_memory_gib: float | None = None
+    """Refuse sets that take more as uint8; None = 80 % of the memory that is free."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out_share < 0.5:
+            raise ValueError(f"held_out_share is taken twice: 0 to below 0.5, got {self.held_out_share}")
+        for name in ("limit", "short_side_px", "max_memory_gib"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,15 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     canvases: tuple[Size, ...] = (Size(256, 256),)
-    """Each step draws one; the linear codec is fitted on the first."""
+    """Each step draws one; the linear codec is fitted, and validation done, on the first."""
+    canvas_weights: tuple[float, ...] = ()
+    """How often each canvas is drawn, relative to the others; empty = equally often."""
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    """Side of the crop as a share of the largest crop with the canvas's aspect, drawn per picture."""
+    device_cache: bool = False
+    """Keep every picture on the device as uint8 and crop, flip and scale there."""
     batch_size: int = 8
+    """Pictures of a step, over all processes together."""
     num_steps: int = 10_000
     min_tokens: int = 8
     """Shortest prefix that is trained."""
@@ -58,9 +79,17 @@ class TrainConfig:
     full_length: bool = True
     """Decode the full length besides one prefix in each step (NesTok). Off where the encoder is frozen:
     then the full rate cannot be sacrificed, and the time buys twice the pictures."""
+    autocast: bool = True
+    """Networks in bf16, weights and transforms in fp32; False = all in fp32, to look for rounding."""
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 250
+    validate_every: int = 1000
+    """Steps between validations on held-out pictures; 0 = never."""
+    sheet_every: int = 1000
+    """Steps between reconstruction sheets in TensorBoard; 0 = never."""
+    validation_pictures: int = 32
+    """At most this many of the validation split, the first ones: the same in every run on the same data."""
 
     def __post_init__(self) -> None:
         wrong = [canvas for canvas in self.canvases if not is_canvas(canvas)]
@@ -70,3 +99,18 @@ class TrainConfig:
             )
         if self.batch_size < 1 or self.num_steps < 1:
             raise ValueError(f"at least one picture and step, got {self.batch_size} and {self.num_steps}")
+        low, high = self.scale_range
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale_range needs 0 < low <= high <= 1, got {self.scale_range}")
+        self._check_weights()
+        for name in ("log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def _check_weights(self) -> None:
+        weights = self.canvas_weights
+        if weights and (len(weights) != len(self.canvases) or min(weights) < 0 or sum(weights) == 0):
+            raise ValueError(
+                f"canvas_weights needs one weight per canvas, none below 0 and not all 0: "
+                f"got {len(weights)} for {len(self.canvases)} canvases"
+            )

@@ -1,26 +1,34 @@
-"""Pictures for training: shards and folders -> uint8 in memory -> batches in a seeded, resumable order."""
+"""Pictures for training: sources -> uint8 in memory, split by key. Knows no batches' order."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import json
-import tarfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.progress import track
 
 from tokenizer.canvas import Size
 from tokenizer.errors import ImageError
-from tokenizer.images import read_image
+from tokenizer.images import image_size, read_image
+from tokenizer.preprocess import resize
 from training.config import DataConfig
+from training.memory import check_host
+from training.sources import DataRefused, entries
 
-PICTURE_ENDINGS = (".webp", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".avif")
 SPLITS = ("train", "validation", "calibration")
+T = TypeVar("T")
+
+
+class NoPictures(DataRefused):
+    """The sources hold no usable picture of a split."""
+
+
+class _TooSmall(ImageError):
+    """Below the smallest canvas."""
 
 
 @dataclass(frozen=True)
@@ -36,65 +44,78 @@ class PictureSet:
     def __add__(self, other: PictureSet) -> PictureSet:
         return PictureSet(self.keys + other.keys, self.pictures + other.pictures)
 
-    def batch(self, step: int, batch_size: int, canvas: Size, seed: int) -> np.ndarray:
-        """Batch number `step`, uint8[B, H, W, 3]: a random crop and flip of each picture.
-
-        A pure function of its arguments: order and crops of a resumed run are those of an unbroken one.
-        """
-        rng = np.random.default_rng((seed, step))
-        picks = [self._pick(step * batch_size + i, seed) for i in range(batch_size)]
-        return np.stack([random_crop(self.pictures[pick], canvas, rng) for pick in picks])
-
-    def _pick(self, position: int, seed: int) -> int:
-        epoch, within = divmod(position, len(self))
-        return int(_permutation(seed, epoch, len(self))[within])
+    @property
+    def sizes(self) -> np.ndarray:
+        """Height and width of every picture, i64[N, 2]."""
+        return np.asarray([picture.shape[:2] for picture in self.pictures], np.int64).reshape(-1, 2)
 
     def centre_batches(self, batch_size: int, canvas: Size) -> Iterator[np.ndarray]:
-        """All pictures in order, centre-cropped to the canvas."""
+        """All pictures in order, centre-cropped to the canvas, uint8[B, H, W, 3]."""
         for start in range(0, len(self), batch_size):
             yield np.stack([centre_crop(p, canvas) for p in self.pictures[start : start + batch_size]])
 
 
-_permutations: dict[tuple[int, int, int], np.ndarray] = {}
+def load_pictures(
+    config: DataConfig, split: str, min_side_px: int = 16, processes: int = 1, quiet: bool = False
+) -> PictureSet:
+    """All pictures of one split. Unreadable and too small ones are left out and counted on the screen.
 
-
-def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
-    key = (seed, epoch, count)
-    if key not in _permutations:
-        _permutations.clear()
-        _permutations[key] = np.random.default_rng((seed, epoch, count)).permutation(count)
-    return _permutations[key]
-
-
-def load_pictures(config: DataConfig, split: str, min_side_px: int = 16) -> PictureSet:
-    """All pictures of one split. Unreadable and too small ones are left out and counted on the screen."""
+    Raises DataRefused, before a pixel is decoded, where `processes` copies would not fit into memory;
+    0 does not ask.
+    """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    keys: list[str] = []
-    pictures: list[np.ndarray] = []
-    skipped = 0
-    for source in config.sources:
-        wanted = _wanted_keys(Path(source), config.kinds)
-        for key, data in track(_members(Path(source)), description=f"{split}: {Path(source).name}"):
-            if config.limit is not None and len(keys) >= config.limit:
-                break
-            if split_of(key, config.held_out_share) != split or (wanted is not None and key not in wanted):
-                continue
-            try:
-                picture = read_image(data)
-            except ImageError:
-                skipped += 1
-                continue
-            if min(picture.shape[:2]) < min_side_px:
-                skipped += 1
-                continue
-            keys.append(key)
-            pictures.append(picture)
-    if not keys:
-        raise ValueError(f"no pictures for {split} in {config.sources} ({skipped} could not be used)")
-    if skipped:
-        print(f"{split}: left out {skipped} unreadable or too small pictures")
-    return PictureSet(tuple(keys), tuple(pictures))
+
+    def stored_size(data: bytes) -> Size:
+        size = image_size(data)
+        if min(size.width_px, size.height_px) < min_side_px:
+            raise _TooSmall(f"a side has {min_side_px} pixels or more, got {size}")
+        return _shrunk(size, config.short_side_px)
+
+    def stored_picture(data: bytes) -> np.ndarray:
+        size = stored_size(data)
+        return resize(read_image(data), size)
+
+    sizes = [size for _, size in _usable(config, split, stored_size, Counter())]
+    check_host(3 * sum(size.area_px for size in sizes), processes, config.max_memory_gib)
+    left_out: Counter[str] = Counter()
+    loaded = _usable(config, split, stored_picture, left_out)
+    rows = list(track(loaded, f"{split}: {len(sizes)} pictures", total=len(sizes), disable=quiet))
+    reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common())
+    if not rows:
+        raise NoPictures(f"no pictures for {split} in {config.sources}; left out: {reasons or 'none'}")
+    if left_out and not quiet:
+        print(f"{split}: left out {left_out.total()} unreadable or too small pictures: {reasons}")
+    keys, pictures = zip(*rows, strict=True)
+    return PictureSet(keys, pictures)
+
+
+def _usable(
+    config: DataConfig, split: str, read: Callable[[bytes], T], left_out: Counter[str]
+) -> Iterator[tuple[str, T]]:
+    """Keys and what `read` makes of the split's pictures, up to the limit; counts why others are left out."""
+    count = 0
+    for entry in entries(config.sources, config.image_column, config.kinds):
+        if count == config.limit:
+            return
+        if split_of(entry.key, config.held_out_share) != split:
+            continue
+        try:
+            value = read(entry.read())
+        except ImageError as error:
+            left_out[type(error).__name__.lstrip("_")] += 1
+            continue
+        count += 1
+        yield entry.key, value
+
+
+def _shrunk(size: Size, short_side_px: int | None) -> Size:
+    """The size with this short side, if it was longer."""
+    shorter = min(size.width_px, size.height_px)
+    if short_side_px is None or shorter <= short_side_px:
+        return size
+    share = short_side_px / shorter
+    return Size(round(size.width_px * share), round(size.height_px * share))
 
 
 def split_of(key: str, held_out_share: float) -> str:
@@ -105,60 +126,18 @@ def split_of(key: str, held_out_share: float) -> str:
     return "calibration" if place < 2 * held_out_share else "train"
 
 
-def _wanted_keys(source: Path, kinds: tuple[str, ...]) -> set[str] | None:
-    """Keys of the wanted kinds by the index beside a shard (one JSON line per picture); None = every key."""
-    if not kinds:
-        return None
-    index = source.with_suffix(".index.jsonl.gz")
-    if not index.is_file():
-        raise ValueError(f"kinds {kinds} need an index, and {index.name} is not beside {source.name}")
-    with gzip.open(index, "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    return {row["key"] for row in rows if row["kind"] in kinds}
-
-
-def _members(source: Path) -> list[tuple[str, bytes]]:
-    if source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in PICTURE_ENDINGS)
-        return [(str(p.relative_to(source)), p.read_bytes()) for p in files]
-    if not source.is_file():
-        raise ValueError(f"{source} is neither a folder nor a tar shard")
-    with tarfile.open(source) as shard:
-        members = [m for m in shard if m.isfile() and Path(m.name).suffix.lower() in PICTURE_ENDINGS]
-        return [(Path(m.name).stem, _read(shard, m)) for m in members]
-
-
-def _read(shard: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = shard.extractfile(member)
-    assert stream is not None  # isfile() was checked
-    with stream:
-        return io.BytesIO(stream.read()).getvalue()
+def largest_window(size: Size, canvas: Size) -> Size:
+    """The largest part of a picture that has the canvas's aspect, to the nearest pixel."""
+    share = min(size.width_px / canvas.width_px, size.height_px / canvas.height_px)
+    return Size(
+        min(size.width_px, max(1, round(canvas.width_px * share))),
+        min(size.height_px, max(1, round(canvas.height_px * share))),
+    )
 
 
 def centre_crop(picture: np.ndarray, canvas: Size) -> np.ndarray:
-    """The middle of a picture at the canvas size; enlarged first if it is smaller."""
-    fitted = _at_least(picture, canvas)
-    top, left = (fitted.shape[0] - canvas.height_px) // 2, (fitted.shape[1] - canvas.width_px) // 2
-    return fitted[top : top + canvas.height_px, left : left + canvas.width_px]
-
-
-def random_crop(picture: np.ndarray, canvas: Size, rng: np.random.Generator) -> np.ndarray:
-    """A random place of a picture at the canvas size, flipped half of the time."""
-    fitted = _at_least(picture, canvas)
-    top = int(rng.integers(fitted.shape[0] - canvas.height_px + 1))
-    left = int(rng.integers(fitted.shape[1] - canvas.width_px + 1))
-    crop = fitted[top : top + canvas.height_px, left : left + canvas.width_px]
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
-
-
-def _at_least(picture: np.ndarray, canvas: Size) -> np.ndarray:
+    """The largest middle part of a picture that has the canvas's aspect, at the canvas's size."""
     height, width = picture.shape[:2]
-    if height >= canvas.height_px and width >= canvas.width_px:
-        return picture
-    from tokenizer.preprocess import resize
-
-    scale = max(canvas.height_px / height, canvas.width_px / width)
-    return resize(
-        picture,
-        Size(max(canvas.width_px, round(width * scale)), max(canvas.height_px, round(height * scale))),
-    )
+    part = largest_window(Size(width, height), canvas)
+    top, left = (height - part.height_px) // 2, (width - part.width_px) // 2
+    return resize(picture[top : top + part.height_px, left : left + part.width_px], canvas)

@@ -10,7 +10,7 @@ from rich.progress import track
 from tokenizer import ImageTokenizer, Size
 from tokenizer.quality import psnr_db
 from training.config import DataConfig
-from training.data import SPLITS, PictureSet, centre_crop, load_pictures
+from training.data import SPLITS, NoPictures, PictureSet, centre_crop, load_pictures
 
 BYTE_COUNTS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
@@ -54,7 +54,7 @@ def _all_pictures(config: DataConfig) -> list[np.ndarray]:
     for split in SPLITS:
         try:
             sets.append(load_pictures(config, split))
-        except ValueError:
+        except NoPictures:
             continue  # a small folder may have no picture in a held-out split
     pictures = [centre_crop(p, Size(256, 256)) for part in sets for p in part.pictures]
     return pictures[: config.limit]

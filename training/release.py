@@ -44,7 +44,7 @@ def release(
     model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"])).eval()
     if not linear:  # the zero-initialised networks are the linear codec
         model.load_state_dict(state["average"])
-    data = DataConfig(sources=sources, held_out_share=config.data.held_out_share)
+    data = replace(config.data, sources=sources, kinds=(), limit=None)
     validation, calibration = load_pictures(data, "validation"), load_pictures(data, "calibration")
     canvas = config.canvases[0]
     seen = load_pictures(replace(data, limit=head_pictures), "train")

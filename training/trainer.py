@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from tokenizer.canvas import Size
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.model.nested_dropout import sample_lengths
 from tokenizer.spectral import SpectralLayout, SpectralTables
+from training.batches import batches_of
+from training.board import Board
 from training.checkpoint import (
+    changed_settings,
     config_to_dict,
     load_checkpoint,
     save_checkpoint,
@@ -23,25 +25,38 @@ from training.checkpoint import (
 )
 from training.config import TrainConfig
 from training.data import PictureSet
+from training.distributed import World
+from training.draws import draw_canvas, draw_windows
 from training.linear_codec import fit_linear_codec
 from training.losses import relative_distortion, squared_error
+from training.meters import RatioMeter, Speed
 from training.optim import WeightAverage, build_optimizer, rate_at, set_rate
+from training.validation import SHEET_TITLE, HeldOut
 
 
 class Trainer:
     """One run in a folder: `Trainer(config, pictures, folder).run()` starts or resumes it.
 
-    `start` is a checkpoint of another run whose tables and decoder weights this one begins with.
+    `start` is a checkpoint of another run whose tables and decoder weights this one begins with. Every
+    draw is a pure function of seed and step, so a checkpoint holds no position in the data: the step is it.
     """
 
     def __init__(
-        self, config: TrainConfig, pictures: PictureSet, folder: Path, start: Path | None = None
+        self,
+        config: TrainConfig,
+        pictures: PictureSet,
+        folder: Path,
+        start: Path | None = None,
+        held_out: PictureSet | None = None,
+        world: World | None = None,
     ) -> None:
         self.config, self.pictures, self.folder = config, pictures, folder
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.world = world or World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device, self.share = self.world.device, self.world.share(config.batch_size)
+        self.batches, self.sizes = batches_of(pictures, self.device, config.device_cache), pictures.sizes
         resumed = load_checkpoint(self.path) if self.path.exists() else None
         before = resumed or (load_checkpoint(start) if start else None)
-        tables = tables_from_dict(before["tables"]) if before else self._fit_tables()
+        tables = tables_from_dict(before["tables"]) if before else self.world.from_first(self._fit_tables)
         self.layout = SpectralLayout(tables)
         torch.manual_seed(config.seed)
         self.model = AdaptiveTokenizer(config.model, tables).to(self.device)
@@ -51,7 +66,9 @@ class Trainer:
             self._start_from(before["average"])
         self.average = WeightAverage(self.model, config.optim.ema_decay)
         self.optimizer = build_optimizer(self.model, config.optim)
-        self.step = 0
+        self.step, self.skipped_steps = 0, 0
+        self.meter, self.speed = RatioMeter(self.device), Speed()
+        self.held_out = self._held_out(held_out)
         if resumed:
             self._resume(resumed)
 
@@ -61,40 +78,41 @@ class Trainer:
         return self.folder / "checkpoint.pt"
 
     def run(self) -> None:
-        """Train until `num_steps`, with a progress bar, TensorBoard scalars and checkpoints."""
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with SummaryWriter(str(self.folder)) as board, Progress(*columns) as progress:
-            bar = progress.add_task(self.config.name, total=self.config.num_steps, completed=self.step)
-            while self.step < self.config.num_steps:
-                losses = self.train_step()
+        """Train until `num_steps`, with a progress bar, TensorBoard, validation and checkpoints."""
+        config = self.config
+        with Board(self.folder, config, self.step, self.world.is_first) as board:
+            while self.step < config.num_steps:
+                with self.speed.timing(config.batch_size):
+                    losses = self.train_step()
                 self.step += 1
-                if self.step % self.config.log_every == 0:
+                if self._due(config.log_every):
                     self._log(board, losses)
-                    if not progress.console.is_terminal:
-                        print(self.step, _describe(self.config.name, losses), flush=True)
-                    progress.update(bar, completed=self.step, description=_describe(self.config.name, losses))
-                if self.step % self.config.checkpoint_every == 0 or self.step == self.config.num_steps:
+                if self._due(config.validate_every):
+                    self._validate(board)
+                if self._due(config.sheet_every):
+                    self._draw_sheet(board)
+                if self._due(config.checkpoint_every) or self.step == config.num_steps:
                     self.save()
 
     def train_step(self) -> dict[str, float]:
-        """One optimizer step on one batch; returns the relative distortion of each decode."""
-        canvas = self._canvas()
-        batch = self.pictures.batch(self.step, self.config.batch_size, canvas, self.config.seed)
-        image = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()).to(self.device).float()
-        set_rate(self.optimizer, rate_at(self.step, self.config.num_steps, self.config.optim))
+        """One optimizer step on one batch; returns this process's relative distortion of each decode."""
+        config, canvas = self.config, draw_canvas(self.config, self.step)
+        # Whatever layer draws from torch's own generator: the same after a resume, other on every process.
+        torch.manual_seed((config.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
+        windows = draw_windows(config, self.sizes, canvas, self.step)
+        image = self.batches.cut(windows.part(self.share), canvas)
+        set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.losses(image, canvas)
         total = torch.stack(list(losses.values())).mean()
         total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+        self.world.average_gradients(self.model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
             self.average.update(self.model)
+        else:
+            self.skipped_steps += 1
         return {**{name: float(loss.detach()) for name, loss in losses.items()}, "gradient_norm": float(norm)}
 
     def losses(self, image: Tensor, canvas: Size) -> dict[str, Tensor]:
@@ -102,17 +120,17 @@ class Trainer:
         model = self.model
         vertical, horizontal = model.basis(canvas, self.device)
         quantizer = model.quantizer(canvas, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
             coefficients, reference, _ = model.analysis(image, vertical, horizontal)
         classes = self._classes(coefficients.detach(), canvas)
-        lengths = {"prefix": self._lengths(len(image), quantizer.max_tokens)}
+        lengths = {"prefix": self._lengths(quantizer.max_tokens)}
         if self.config.full_length:
             lengths["full"] = torch.full_like(lengths["prefix"], quantizer.max_tokens)
         losses = {}
         for name, length in lengths.items():
             means = quantizer(coefficients.flatten(1), classes, length).unflatten(1, coefficients.shape[1:])
             linear = model.synthesis.linear(means, vertical, horizontal)
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
                 decoded = model.synthesis.refine(
                     linear, length.float(), quantizer.expected_mse(classes, length)
                 )
@@ -121,25 +139,22 @@ class Trainer:
                     plain = quantizer(reference.flatten(1), classes, length).unflatten(1, reference.shape[1:])
                     linear = model.synthesis.linear(plain, vertical, horizontal)
                 linear_mse = squared_error(linear + model.synthesis.mean, image)
-            losses[name] = relative_distortion(squared_error(decoded, image), linear_mse)
+            mse = squared_error(decoded, image)
+            self.meter.add(length, mse, linear_mse)
+            losses[name] = relative_distortion(mse, linear_mse)
         return losses
 
     def _classes(self, coefficients: Tensor, canvas: Size) -> Tensor:
         chosen = [self.layout.choose_class(c, canvas) for c in coefficients.float().cpu().numpy()]
         return torch.tensor(chosen, device=self.device)
 
-    def _lengths(self, batch_size: int, max_tokens: int) -> Tensor:
+    def _lengths(self, max_tokens: int) -> Tensor:
+        """This process's rows of the whole batch's prefix lengths."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         config = self.config
         shortest = min(config.min_tokens, max_tokens)
-        return sample_lengths(batch_size, max_tokens, shortest, generator, config.uniform_share).to(
-            self.device
-        )
-
-    def _canvas(self) -> Size:
-        generator = torch.Generator().manual_seed(self.config.seed + 7919 * self.step)
-        choice = int(torch.randint(len(self.config.canvases), (1,), generator=generator))
-        return self.config.canvases[choice]
+        lengths = sample_lengths(config.batch_size, max_tokens, shortest, generator, config.uniform_share)
+        return lengths[self.share].to(self.device)
 
     def _fit_tables(self) -> SpectralTables:
         canvas = self.config.canvases[0]
@@ -153,7 +168,9 @@ class Trainer:
         self.model.load_state_dict(fitting, strict=False)
 
     def save(self) -> None:
-        """Write all that resuming and export need."""
+        """Write all that resuming and export need; the same from any number of processes."""
+        if not self.world.is_first:
+            return
         save_checkpoint(
             self.path,
             {
@@ -168,17 +185,47 @@ class Trainer:
         )
 
     def _resume(self, state: dict[str, Any]) -> None:
+        changes = changed_settings(state["config"], config_to_dict(self.config))
+        if changes and self.world.is_first:
+            print(f"resuming at step {state['step']} with other settings: {', '.join(changes)}")
         self.model.load_state_dict(state["model"])
         self.average.module.load_state_dict(state["average"])
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
-    def _log(self, board: SummaryWriter, losses: dict[str, float]) -> None:
-        for name, value in losses.items():
-            board.add_scalar(f"train/{name}", value, self.step)
-        board.add_scalar("train/rate", self.optimizer.param_groups[0]["lr"], self.step)
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
 
+    def _log(self, board: Board, losses: dict[str, float]) -> None:
+        names = list(losses)
+        means = self.world.sum(torch.tensor([losses[name] for name in names], device=self.device))
+        shown = dict(zip(names, (means / self.world.size).tolist(), strict=True))
+        facts = {
+            "rate": self.optimizer.param_groups[0]["lr"],
+            "pictures_per_s": self.speed.read(),
+            "skipped_steps": float(self.skipped_steps),
+        }
+        board.scalars(self.step, "train", {**shown, **facts})
+        board.scalars(self.step, "ratio_db", self.meter.read(self.world))
+        board.advance(self.step, {**shown, "pictures/s": facts["pictures_per_s"]})
 
-def _describe(name: str, losses: dict[str, float]) -> str:
-    return name + "".join(f" {key} {value:.3f}" for key, value in losses.items())
+    def _held_out(self, pictures: PictureSet | None) -> HeldOut | None:
+        """The first process validates alone: its pictures are few, and the others wait."""
+        if pictures is None or not self.world.is_first:
+            return None
+        crops = pictures.centre_batches(len(pictures), self.config.canvases[0])
+        return HeldOut(np.concatenate(list(crops)), self.device)
+
+    def _validate(self, board: Board) -> None:
+        if self.held_out is None:
+            return
+        result = self.held_out.validate(self.average.module)
+        board.say(f"{self.step} {result}")
+        board.scalars(self.step, "validation_psnr_db", {str(n): db for n, db in result.psnr_db.items()})
+        board.scalars(self.step, "validation_gain_db", {str(n): db for n, db in result.gain_db.items()})
+        board.scalars(self.step, "level_usage", {f"plane_{p}": u for p, u in result.level_usage.items()})
+
+    def _draw_sheet(self, board: Board) -> None:
+        if self.held_out is not None:
+            board.picture(self.step, SHEET_TITLE, self.held_out.sheet(self.average.module))

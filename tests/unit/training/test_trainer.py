@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from tokenizer.canvas import Size
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.spectral import SpectralLayout
 from training.checkpoint import config_from_dict, config_to_dict, load_checkpoint, save_checkpoint
-from training.config import TrainConfig
+from training.config import OptimConfig, TrainConfig
 from training.data import PictureSet
+from training.draws import draw_windows
 from training.linear_codec import LinearCodecConfig
 from training.recipes import RECIPES, debug_tiny
 from training.trainer import Trainer
@@ -40,13 +42,29 @@ class Killed(Exception):
     """The machine went away."""
 
 
-class DyingPictures(PictureSet):
-    """Pictures that end the run at step 3, as a kill would."""
+class DyingTrainer(Trainer):
+    """Ends the run at step 3, as a kill would."""
 
-    def batch(self, step: int, batch_size: int, canvas: Size, seed: int) -> np.ndarray:
-        if step == 3:
+    def train_step(self) -> dict[str, float]:
+        if self.step == 3:
             raise Killed
-        return super().batch(step, batch_size, canvas, seed)
+        return super().train_step()
+
+
+def assert_same(mine: Any, theirs: Any) -> None:
+    """Equal bit for bit, however deep."""
+    if isinstance(mine, torch.Tensor):
+        assert torch.equal(mine, theirs)
+    elif isinstance(mine, dict):
+        assert mine.keys() == theirs.keys()
+        for key in mine:
+            assert_same(mine[key], theirs[key])
+    elif isinstance(mine, list | tuple):
+        assert len(mine) == len(theirs)
+        for one, other in zip(mine, theirs, strict=True):
+            assert_same(one, other)
+    else:
+        assert mine == theirs
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +74,50 @@ def unbroken(pictures: PictureSet, tmp_path_factory: pytest.TempPathFactory) -> 
     return trainer
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    unbroken: Trainer, pictures: PictureSet, tmp_path: Path
+@pytest.mark.parametrize("changes", [{}, {"device_cache": True, "scale_range": (0.6, 1.0)}])
+def test_a_resumed_run_is_the_unbroken_run_bit_for_bit(
+    pictures: PictureSet, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
+    """Weights, average, optimizer and step as saved, torch's generator and the pictures that come next."""
+    config = short(canvases=(CANVAS, Size(80, 48)), **changes)
+    unbroken = Trainer(config, pictures, tmp_path / "unbroken")
+    unbroken.run()
+    generator = torch.get_rng_state()
     with pytest.raises(Killed):
-        Trainer(short(), DyingPictures(pictures.keys, pictures.pictures), tmp_path).run()
-    resumed = Trainer(short(), pictures, tmp_path)
+        DyingTrainer(config, pictures, tmp_path / "resumed").run()
+    torch.manual_seed(12345)  # another process begins elsewhere
+    resumed = Trainer(config, pictures, tmp_path / "resumed")
     assert resumed.step == 3
     resumed.run()
-    for mine, theirs in ((resumed.model, unbroken.model), (resumed.average.module, unbroken.average.module)):
-        expected = theirs.state_dict()
-        assert all(torch.equal(value, expected[name]) for name, value in mine.state_dict().items())
+    assert_same(load_checkpoint(resumed.path), load_checkpoint(unbroken.path))
+    assert torch.equal(torch.get_rng_state(), generator)
+    windows = [draw_windows(t.config, t.sizes, CANVAS, t.step) for t in (resumed, unbroken)]
+    assert_same(*(torch.from_numpy(w.left) for w in windows))
+
+
+def test_a_run_resumed_with_other_settings_says_so(
+    pictures: PictureSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Killed):
+        DyingTrainer(short(), pictures, tmp_path).run()
+    Trainer(short(optim=OptimConfig(learning_rate=5e-4, warmup_steps=5)), pictures, tmp_path)
+    assert (
+        "resuming at step 3 with other settings: optim.learning_rate 0.001 → 0.0005"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_step_without_a_finite_gradient_is_left_out_and_counted(
+    pictures: PictureSet, tmp_path: Path
+) -> None:
+    trainer = Trainer(short(), pictures, tmp_path)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.losses = lambda image, canvas: {
+        "prefix": trainer.model.synthesis.network.outward.weight.sum() / 0
+    }
+    trainer.train_step()
+    assert trainer.skipped_steps == 1
+    assert_same(trainer.model.state_dict(), before)
 
 
 def test_training_moves_both_networks(unbroken: Trainer) -> None:
@@ -76,7 +127,7 @@ def test_training_moves_both_networks(unbroken: Trainer) -> None:
 
 
 def test_a_finished_run_does_nothing_more(unbroken: Trainer, pictures: PictureSet) -> None:
-    again = Trainer(short(), DyingPictures(pictures.keys, pictures.pictures), unbroken.folder)
+    again = DyingTrainer(short(), pictures, unbroken.folder)
     assert again.step == 6
     again.run()
 
@@ -95,7 +146,7 @@ def untrained(unbroken: Trainer) -> AdaptiveTokenizer:
 
 
 def batch(pictures: PictureSet) -> torch.Tensor:
-    pixels = pictures.batch(0, 4, CANVAS, seed=3)
+    (pixels,) = PictureSet(pictures.keys[:4], pictures.pictures[:4]).centre_batches(4, CANVAS)
     return torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy()).float()
 
 
@@ -124,7 +175,7 @@ def test_an_untrained_model_is_exactly_the_linear_codec(
 @torch.no_grad()
 def test_losses_are_1_before_training(pictures: PictureSet, tmp_path: Path) -> None:
     trainer = Trainer(short(), pictures, tmp_path)
-    losses = trainer.losses(batch(pictures).to(trainer.device), CANVAS)
+    losses = trainer.losses(batch(pictures)[:2].to(trainer.device), CANVAS)
     assert losses.keys() == {"prefix", "full"}
     assert {name: pytest.approx(1.0, abs=1e-4) for name in losses} == {k: float(v) for k, v in losses.items()}
 
@@ -132,7 +183,7 @@ def test_losses_are_1_before_training(pictures: PictureSet, tmp_path: Path) -> N
 @torch.no_grad()
 def test_the_full_length_can_be_left_out(pictures: PictureSet, tmp_path: Path) -> None:
     trainer = Trainer(short(full_length=False), pictures, tmp_path)
-    assert trainer.losses(batch(pictures).to(trainer.device), CANVAS).keys() == {"prefix"}
+    assert trainer.losses(batch(pictures)[:2].to(trainer.device), CANVAS).keys() == {"prefix"}
 
 
 def test_another_run_can_be_started_from_a_checkpoint(
@@ -160,7 +211,20 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"canvases": ()}, {"canvases": (Size(20, 16),)}, {"batch_size": 0}, {"num_steps": 0}]
+    "change",
+    [
+        {"canvases": ()},
+        {"canvases": (Size(20, 16),)},
+        {"canvas_weights": (1.0, 1.0)},
+        {"canvas_weights": (-1.0,)},
+        {"canvas_weights": (0.0,)},
+        {"scale_range": (0.0, 1.0)},
+        {"scale_range": (1.0, 0.6)},
+        {"scale_range": (0.5, 1.1)},
+        {"batch_size": 0},
+        {"num_steps": 0},
+        {"log_every": 0},
+    ],
 )
 def test_a_run_that_makes_no_sense_is_refused(change: dict) -> None:
     with pytest.raises(ValueError, match=r"need|at least"):

@@ -15,8 +15,10 @@ from numpy_codec import synthesise
 
 from tokenizer import ImageTokenizer, Size
 from tokenizer.artifact import FILES
+from training.__main__ import train
+from training.checkpoint import load_checkpoint
 from training.halting import CANDIDATE_LENGTHS, COVERAGES
-from training.recipes import debug_tiny
+from training.recipes import RECIPES, debug_tiny
 
 Command = Callable[..., str]
 
@@ -78,8 +80,49 @@ def test_the_linear_codec_can_be_exported_too(
     np.testing.assert_allclose(decoded, wanted.clip(0, 255), atol=0.51)
 
 
-def test_an_unknown_recipe_is_refused_by_name(training_command: Command, tmp_path: Path) -> None:
-    from training.__main__ import train
+def test_recipes_are_listed_with_what_they_are_for(training_command: Command) -> None:
+    lines = training_command("recipes").splitlines()
+    assert [line.split()[0] for line in lines] == list(RECIPES)
+    assert all(len(line.split()) > 5 for line in lines)
 
+
+def test_a_run_shows_its_validation_and_takes_settings(
+    picture_folder: Path, training_command: Command, tmp_path: Path
+) -> None:
+    settings = [
+        part for text in ("num_steps=2", "validate_every=2", "log_every=1") for part in ("--set", text)
+    ]
+    places = ("--data", picture_folder / "*.png", "--folder", tmp_path)
+    said = training_command("train", "--recipe", "debug_tiny", *places, *settings)
+    assert re.search(r"^2 PSNR dB decoder/linear at bytes: 24 \d+\.\d\d/", said, re.MULTILINE)
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == 2
+
+
+def test_without_held_out_pictures_a_run_says_that_it_does_not_validate(
+    picture_folder: Path, training_command: Command, tmp_path: Path
+) -> None:
+    places = ("--data", picture_folder, "--folder", tmp_path, "--steps", 1)
+    said = training_command(
+        "train", "--recipe", "debug_tiny", *places, "--set", "data.held_out_share=0", "--limit", 4
+    )
+    assert "no validation" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["optim.rate=1"], "allowed here: optim.learning_rate"),
+        (["data.max_memory_gib=0.0001"], "GiB as uint8"),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused_in_a_sentence(
+    picture_folder: Path, tmp_path: Path, settings: list[str], message: str
+) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        train(data=[str(picture_folder)], folder=tmp_path, recipe="debug_tiny", settings=settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_recipe_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="there are debug_tiny"):
         train(data=[str(tmp_path)], folder=tmp_path, recipe="huge")

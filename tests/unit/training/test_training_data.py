@@ -1,9 +1,9 @@
-"""Pictures for training: splits that never move, batches that are pure, damaged files left out."""
+"""Pictures for training: splits that never move, damaged files left out, memory known beforehand."""
 
 from __future__ import annotations
 
 import io
-import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ from generated_pictures import picture
 from PIL import Image
 
 from tokenizer.canvas import Size
+from tokenizer.preprocess import resize
 from training.config import DataConfig
-from training.data import PictureSet, centre_crop, load_pictures, random_crop, split_of
+from training.data import NoPictures, PictureSet, centre_crop, load_pictures, split_of
+from training.sources import DataRefused
 
 CANVAS = Size(32, 16)
 
@@ -57,68 +59,22 @@ def test_a_larger_held_out_share_only_takes_from_training() -> None:
             assert split_of(f"key {number}", 0.1) == "validation"
 
 
-def test_a_batch_is_a_pure_function_of_its_step() -> None:
-    pictures = PictureSet(("a", "b", "c"), tuple(picture(seed, 64, 48) for seed in range(3)))
-    first = pictures.batch(5, 4, CANVAS, seed=1)
-    pictures.batch(0, 4, CANVAS, seed=1)
-    pictures.batch(99, 2, CANVAS, seed=2)
-    assert np.array_equal(pictures.batch(5, 4, CANVAS, seed=1), first)
-    assert first.shape == (4, 16, 32, 3)
-    assert not np.array_equal(pictures.batch(5, 4, CANVAS, seed=2), first)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 4])
-def test_every_epoch_shows_each_picture_once(batch_size: int) -> None:
-    pictures = numbered(12)
-    steps = 12 // batch_size
-    epochs = []
-    for epoch in range(2):
-        batches = [
-            pictures.batch(epoch * steps + step, batch_size, CANVAS, seed=0)[:, 0, 0, 0]
-            for step in range(steps)
-        ]
-        epochs.append(np.concatenate(batches).tolist())
-        assert sorted(epochs[-1]) == list(range(12))
-    assert epochs[0] != epochs[1]
-
-
-def test_a_batch_may_be_larger_than_the_set() -> None:
-    assert len(numbered(3).batch(0, 8, CANVAS, seed=0)) == 8
-
-
 def test_centre_batches_give_every_picture_in_order() -> None:
     batches = list(numbered(5).centre_batches(2, CANVAS))
     assert [len(batch) for batch in batches] == [2, 2, 1]
     assert np.concatenate(batches)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_the_centre_crop_is_the_middle() -> None:
-    pixels = picture(0, 40, 36)
-    assert np.array_equal(centre_crop(pixels, CANVAS), pixels[10:26, 4:36])
+def test_the_centre_crop_is_the_largest_middle_part_at_the_size_of_the_canvas() -> None:
+    pixels = picture(0, 40, 16)
+    assert np.array_equal(centre_crop(pixels, CANVAS), pixels[:, 4:36])
+    larger = picture(0, 80, 32)
+    assert np.array_equal(centre_crop(larger, CANVAS), resize(larger[:, 8:72], CANVAS))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (100, 8), (8, 100), (32, 16), (31, 200)])
 def test_a_crop_of_any_picture_has_the_size_of_the_canvas(size: tuple[int, int]) -> None:
-    pixels = picture(0, *size)
-    for crop in (centre_crop(pixels, CANVAS), random_crop(pixels, CANVAS, np.random.default_rng(0))):
-        assert crop.shape == (16, 32, 3)
-
-
-def test_folders_and_shards_give_the_same_pictures(tmp_path: Path) -> None:
-    pixels = {f"{number:02d}": picture(number, 20, 24) for number in range(6)}
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
-        for key, value in pixels.items():
-            (folder / f"{key}.png").write_bytes(png(value))
-            for name, data in ((f"{key}.png", png(value)), (f"{key}.json", b"{}")):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                shard.addfile(member, io.BytesIO(data))
-    for source in (folder, tmp_path / "shard.tar"):
-        loaded = load_pictures(DataConfig(sources=(str(source),), held_out_share=0.0), "train")
-        assert [Path(key).stem for key in loaded.keys] == sorted(pixels)
-        assert all(np.array_equal(a, b) for a, b in zip(loaded.pictures, pixels.values(), strict=True))
+    assert centre_crop(picture(0, *size), CANVAS).shape == (16, 32, 3)
 
 
 def test_splits_share_no_picture(tmp_path: Path) -> None:
@@ -149,10 +105,49 @@ def test_a_limit_counts_usable_pictures(tmp_path: Path) -> None:
     assert len(load_pictures(config, "train")) == 2
 
 
+def test_it_is_said_why_pictures_were_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "good.png").write_bytes(png(picture(0, 16, 16)))
+    (tmp_path / "small.png").write_bytes(png(picture(0, 15, 64)))
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    load_pictures(DataConfig(sources=(str(tmp_path),), held_out_share=0.0), "train")
+    said = capsys.readouterr().out
+    assert "1 TooSmall" in said
+    assert "1 ImageFormatUnsupported" in said
+
+
+def test_large_pictures_can_be_kept_smaller(tmp_path: Path) -> None:
+    pixels = picture(0, 96, 64)
+    (tmp_path / "large.png").write_bytes(png(pixels))
+    (tmp_path / "small.png").write_bytes(png(picture(0, 20, 32)))
+    config = DataConfig(sources=(str(tmp_path),), short_side_px=32, held_out_share=0.0)
+    large, small = load_pictures(config, "train").pictures
+    assert np.array_equal(large, resize(pixels, Size(48, 32)))
+    assert small.shape == (32, 20, 3)
+
+
+def test_a_set_that_does_not_fit_is_refused_before_a_picture_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(data: bytes) -> np.ndarray:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("training.data.read_image", decode)
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(png(picture(number, 512, 512)))
+    needed_gib = 4 * 512 * 512 * 3 / 2**30
+    fitting = DataConfig(sources=(str(tmp_path),), held_out_share=0.0, max_memory_gib=needed_gib * 1.5)
+    with pytest.raises(AssertionError, match="decoded"):
+        load_pictures(fitting, "train")
+    with pytest.raises(DataRefused, match=r"0\.00293 GiB as uint8 in each of 2 processes, and 0\.00439 GiB"):
+        load_pictures(fitting, "train", processes=2)
+    with pytest.raises(AssertionError, match="decoded"):  # a quarter of the pixels
+        load_pictures(replace(fitting, short_side_px=256), "train", processes=2)
+
+
 def test_no_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no pictures for train"):
-        load_pictures(DataConfig(sources=(str(tmp_path),)), "train")
-    with pytest.raises(ValueError, match="neither a folder nor a tar shard"):
-        load_pictures(DataConfig(sources=(str(tmp_path / "absent"),)), "train")
+    (tmp_path / "page.jpg").write_bytes(b"<html>")
+    config = DataConfig(sources=(str(tmp_path),), held_out_share=0.0)
+    with pytest.raises(NoPictures, match=r"no pictures for train.*1 ImageFormatUnsupported"):
+        load_pictures(config, "train")
     with pytest.raises(ValueError, match="split must be one of"):
-        load_pictures(DataConfig(sources=(str(tmp_path),)), "test")
+        load_pictures(config, "test")
