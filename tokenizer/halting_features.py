@@ -78,7 +78,7 @@ def block_features(pixels: NDArray[np.uint8]) -> Plane:
         colours = [low for low, *_ in details]
         if side < BLOCK_PX // 2:  # the finest colour detail holds next to no energy in photographs
             maps += [_log_mean(np.square(h) + np.square(v), side) for _, h, v, _ in details]
-    maps.append(luma / 64 - 2)
+    maps.append(luma * np.float32(1 / 64) - np.float32(2))
     return np.stack([one.reshape(-1) for one in maps], axis=1)
 
 
@@ -86,8 +86,8 @@ def _haar(plane: Plane) -> tuple[Plane, Plane, Plane, Plane]:
     """(mean, horizontal, vertical and diagonal difference) of each 2 x 2 pixels."""
     a, b, c, d = plane[::2, ::2], plane[::2, 1::2], plane[1::2, ::2], plane[1::2, 1::2]
     top, bottom, left, right = a + b, c + d, a - b, c - d
-    half = np.float32(0.5)
-    return (top + bottom) / 4, (left + right) * half, (top - bottom) * half, (left - right) * half
+    half, quarter = np.float32(0.5), np.float32(0.25)
+    return (top + bottom) * quarter, (left + right) * half, (top - bottom) * half, (left - right) * half
 
 
 def _luma_maps(horizontal: Plane, vertical: Plane, diagonal: Plane, side: int) -> list[Plane]:

@@ -7,6 +7,7 @@ pictures for margins   → measured curves → margin scores (training/calibrati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from tokenizer.model.halting import DistortionHead, HeadSizes
 from training.calibration import Predictions, margin_scores
 from training.curves import Codec, Curves, measure_curves
 from training.data import PictureSet
+from training.synthetic import synthetic_pictures
 
 CANDIDATE_LENGTHS = (
     4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
@@ -24,9 +26,12 @@ CANDIDATE_LENGTHS = (
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 # Pictures of the fit are decoded at every third length.
 FIT_EVERY = 3
-NUM_MEMBERS = 3
-# Blocks of each picture that a step of the fit looks at: half, so that none is learned by heart.
-FIT_BLOCKS = 128
+# Pictures that no camera takes, per picture that one took.
+SYNTHETIC_SHARE = 0.05
+NUM_MEMBERS = 4
+BATCH_SIZE = 64
+# Blocks of each picture that a step of the fit looks at: a quarter, so that none is learned by heart.
+FIT_BLOCKS = 64
 SPREAD_WEIGHT = 0.02
 
 
@@ -42,7 +47,8 @@ class FittedHalting:
 
 def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size) -> FittedHalting:
     """Fit a head on some pictures and calibrate it on others, which nothing has seen."""
-    head = fit_head(measure_curves(codec, fit, canvas, CANDIDATE_LENGTHS, FIT_EVERY))
+    synthetic = synthetic_pictures(ceil(SYNTHETIC_SHARE * len(fit)), canvas)
+    head = fit_head(measure_curves(codec, fit + synthetic, canvas, CANDIDATE_LENGTHS, FIT_EVERY))
     curves = measure_curves(codec, unseen, canvas, CANDIDATE_LENGTHS)
     found = predictions(head, curves)
     facts = {
@@ -54,9 +60,13 @@ def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size)
 
 
 def fit_head(
-    curves: Curves, steps: int = 2500, seed: int = 0, num_members: int = NUM_MEMBERS
+    curves: Curves, steps: int = 2000, seed: int = 0, num_members: int = NUM_MEMBERS
 ) -> DistortionHead:
-    """Huber fit on dB, and the Laplace likelihood of what it leaves; it starts as the linear curve itself."""
+    """Huber fit on dB, and the Laplace likelihood of what it leaves; it starts as the linear curve itself.
+
+    Cross-fitted: of `num_members` parts of the pictures, each member learns gains on all but one and its
+    spread on that one, because errors on pictures that were learned are too small.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = DistortionHead(
@@ -69,7 +79,7 @@ def fit_head(
         optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
         for _ in range(steps):
-            loss = _loss(head, curves, torch.randint(len(curves), (128,)))
+            loss = _loss(head, curves, torch.randint(len(curves), (BATCH_SIZE,)))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -80,16 +90,27 @@ def fit_head(
 def _loss(head: DistortionHead, curves: Curves, pick: Tensor) -> Tensor:
     linear, true_db = curves.linear_psnr_db[pick], curves.true_psnr_db[pick]
     some = torch.randperm(curves.blocks.shape[1])[:FIT_BLOCKS]
-    is_known = ~true_db.isnan()
-    losses = []
-    for gain, spread in head.each_member(linear, curves.features[pick], curves.blocks[pick][:, some]):
-        error = (linear + gain - true_db)[is_known]
-        known_spread = spread[is_known]
-        # The spread follows the error and never drives it: a head that may call pictures hopeless does.
-        likelihood = error.detach().abs() / known_spread + known_spread.log()
-        huber = torch.nn.functional.huber_loss(error, torch.zeros_like(error), delta=0.25)
-        losses.append(huber + SPREAD_WEIGHT * likelihood.mean())
+    members = head.each_member(linear, curves.features[pick], curves.blocks[pick][:, some])
+    part, is_known = pick % max(2, len(members)), ~true_db.isnan()
+    losses = [
+        _member_loss(linear + gain - true_db, spread, is_known, (part == own)[:, None])
+        for own, (gain, spread) in enumerate(members)
+    ]
     return torch.stack(losses).sum()
+
+
+def _member_loss(error_db: Tensor, spread_db: Tensor, is_known: Tensor, is_held_out: Tensor) -> Tensor:
+    learned, held_out = is_known & ~is_held_out, is_known & is_held_out
+    # NaN times zero is NaN, also in a gradient.
+    error_db = error_db.masked_fill(~is_known, 0.0)
+    huber = torch.nn.functional.huber_loss(error_db, torch.zeros_like(error_db), delta=0.25, reduction="none")
+    # The spread follows the error and never drives it: a head that may call pictures hopeless does.
+    likelihood = error_db.detach().abs() / spread_db + spread_db.log()
+    return _mean(huber, learned) + SPREAD_WEIGHT * _mean(likelihood, held_out)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    return (values * where).sum() / where.sum().clamp_min(1)
 
 
 @torch.no_grad()
