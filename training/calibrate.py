@@ -21,7 +21,6 @@ from training.data import load_pictures
 from training.export import export_head, write_artifact
 from training.halting import CANDIDATE_LENGTHS, COVERAGES, fit_halting, mean_absolute_error_db
 
-CANVAS = Size(256, 256)
 # Of the pictures that a refit is given, this share is kept for the margins.
 CALIBRATION_SHARE = 0.25
 
@@ -36,17 +35,18 @@ def calibrate(
     artifact = ModelArtifact.load(model)
     encoder, decoder, head = (OnnxSession(artifact.graphs[name]) for name in GRAPHS)
     codec = Codec(SpectralLayout(artifact.tables), encoder, decoder)
+    canvas = Size(**artifact.manifest["recipe"]["canvases"][0])  # the one that the model was trained on
     data = DataConfig(sources=sources, held_out_share=CALIBRATION_SHARE, limit=limit)
     contents = {name: (artifact.path / name).read_bytes() for name in FILES}
     if refit:
         fit = load_pictures(data, "train") + load_pictures(data, "validation")
-        halting = fit_halting(codec, fit, load_pictures(data, "calibration"), CANVAS)
+        halting = fit_halting(codec, fit, load_pictures(data, "calibration"), canvas)
         scores, facts, lengths = halting.margin_scores, halting.facts, CANDIDATE_LENGTHS
         contents["halting.onnx"] = export_head(halting.head)
     else:
         lengths = artifact.config.candidate_lengths
         pictures = load_pictures(dataclasses.replace(data, held_out_share=0.0), "train")
-        curves = measure_curves(codec, pictures, CANVAS, lengths)
+        curves = measure_curves(codec, pictures, canvas, lengths)
         found = _predicted(head, curves, lengths)
         scores = margin_scores(found, COVERAGES)
         facts = {

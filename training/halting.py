@@ -30,6 +30,8 @@ FIT_EVERY = 3
 SYNTHETIC_SHARE = 0.05
 NUM_MEMBERS = 4
 BATCH_SIZE = 64
+# How often the fit sees each picture, and the fewest steps that it takes.
+EPOCHS, MIN_STEPS = 60, 500
 # Blocks of each picture that a step of the fit looks at: a quarter, so that none is learned by heart.
 FIT_BLOCKS = 64
 SPREAD_WEIGHT = 0.02
@@ -60,13 +62,14 @@ def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size)
 
 
 def fit_head(
-    curves: Curves, steps: int = 2000, seed: int = 0, num_members: int = NUM_MEMBERS
+    curves: Curves, steps: int | None = None, seed: int = 0, num_members: int = NUM_MEMBERS
 ) -> DistortionHead:
     """Huber fit on dB, and the Laplace likelihood of what it leaves; it starts as the linear curve itself.
 
     Cross-fitted: of `num_members` parts of the pictures, each member learns gains on all but one and its
     spread on that one, because errors on pictures that were learned are too small.
     """
+    steps = steps or max(MIN_STEPS, EPOCHS * len(curves) // BATCH_SIZE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = DistortionHead(
