@@ -14,11 +14,11 @@ class DistortionCurve:
 
     Between two lengths prediction and margin are linear in log2(1 + length).
 
-    >>> curve = DistortionCurve((16, 64, 256), (18.0, 20.0, 22.0), {0.9: (0.5, 0.5, 0.5)})
+    >>> curve = DistortionCurve((16, 64, 256), (18.0, 20.0, 22.0), {0.9: (0.1, 0.3, 0.5)})
     >>> curve.psnr_db_at(64)
     20.0
     >>> curve.shortest_length(19.5, coverage=0.9)
-    55
+    56
     """
 
     lengths: tuple[int, ...]

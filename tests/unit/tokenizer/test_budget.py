@@ -80,7 +80,7 @@ def test_no_budget_gives_more_tokens_than_there_are(budget: TokenBudget) -> None
 
 def test_quality_is_asked_with_its_margin() -> None:
     assert length_for(TokenBudget(min_psnr_db=20.0, coverage=0.5)) == 64
-    assert length_for(TokenBudget(min_psnr_db=19.5, coverage=0.9)) == 55
+    assert length_for(TokenBudget(min_psnr_db=19.5, coverage=0.9)) == 64
 
 
 def test_a_quality_out_of_reach_gives_every_token() -> None:
