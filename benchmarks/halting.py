@@ -11,6 +11,7 @@ For each target PSNR and coverage, prints and writes `benchmarks/results/halting
   the token;
 * given all: pictures that got all tokens, because the predicted curve did not promise the target;
 * fixed length: what one length for all pictures would cost if it had to serve the same share of them;
+* modes: the same for `verify` and `exact`, and how many decodes they spend on a picture;
 * the error of the predicted curve: mean absolute and mean signed, at each of the 14 byte counts.
 """
 
@@ -24,14 +25,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from benchmarks.halting_report import Found, Outcome, page, plot, summaries
+from benchmarks.halting_report import Found, Outcome, mode_summaries, page, plot, summaries
 from benchmarks.ours import decode_prefixes
 from benchmarks.pictures import Picture, load_pictures
 from benchmarks.report import RESULTS, can_plot, environment, write_json
 from benchmarks.scores import BYTE_COUNTS, capped_psnr_db
 from tokenizer import ImageTokenizer, TokenBudget, TokenSequence
-from tokenizer.bitstream import header_size_bytes
-from tokenizer.budget import choose_length
+from tokenizer.budget import MODES, Mode
+from tokenizer.quality_search import quality_length
 
 TARGETS_DB = tuple(range(18, 27))
 COVERAGES = (0.9, 0.95)
@@ -91,10 +92,10 @@ def measure(tokenizer: ImageTokenizer, picture: Picture) -> Found:
     true = TrueCurve(tokenizer, picture, whole)
     oracle = true.shortest_lengths(TARGETS_DB)
     outcomes = [
-        Outcome(target, coverage, chosen, chosen == whole.length, true.psnr_db([chosen])[0], oracle_length)
+        _outcome(true, float(target), coverage, mode, oracle_length)
         for target, oracle_length in zip(TARGETS_DB, oracle, strict=True)
         for coverage in COVERAGES
-        for chosen in [_chosen_length(whole, target, coverage)]
+        for mode in MODES
     ]
     lengths = [min(count, whole.length) for count in BYTE_COUNTS]
     predicted = [whole.curve.psnr_db_at(length) for length in lengths]
@@ -107,14 +108,27 @@ def measure(tokenizer: ImageTokenizer, picture: Picture) -> Found:
     )
 
 
-def _chosen_length(whole: TokenSequence, target_db: float, coverage: float) -> int:
-    """What `encode` would keep for this budget, without encoding again: the encoder never sees the budget."""
-    return choose_length(
-        TokenBudget(min_psnr_db=float(target_db), coverage=coverage),
-        available_tokens=whole.length,
-        header_size_bytes=header_size_bytes(whole.source, whole.canvas),
-        source_area_px=whole.source.area_px,
-        curve=whole.curve,
+def _outcome(
+    true: TrueCurve, target_db: float, coverage: float, mode: Mode, oracle_length: int | None
+) -> Outcome:
+    """What `encode` would keep for this budget. The decodes that it asks for come from those already made."""
+    asked: list[int] = []
+
+    def measured(length: int) -> float:
+        asked.append(length)
+        return true.psnr_db([length])[0]
+
+    budget = TokenBudget(min_psnr_db=target_db, coverage=coverage, mode=mode)
+    chosen = quality_length(true.whole, budget, measured)
+    return Outcome(
+        target_db,
+        coverage,
+        chosen,
+        chosen == true.whole.length,
+        true.psnr_db([chosen])[0],
+        oracle_length,
+        mode,
+        len(asked),
     )
 
 
@@ -144,6 +158,7 @@ def _as_json(name: str, tokenizer: ImageTokenizer, found: Sequence[Found]) -> di
         },
         "environment": environment(),
         "targets": [asdict(summary) for summary in summaries(found)],
+        "modes": [asdict(summary) for summary in mode_summaries(found)],
         "byte_counts": list(BYTE_COUNTS),
         "curve_error_db": {one.name: [round(error, 3) for error in one.curve_errors_db] for one in found},
     }

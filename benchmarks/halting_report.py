@@ -37,6 +37,9 @@ class Outcome:
     """At the chosen length."""
     oracle_length: int | None
     """The shortest length that meets the target; None if no length does."""
+    mode: str = "fast"
+    decodes: int = 0
+    """Decodes that choosing the length took."""
 
     @property
     def is_met(self) -> bool:
@@ -75,23 +78,36 @@ class Summary:
     """The same for one length that serves the asked share of these pictures."""
     mean_shortfall_db: float | None
     """How far below the target those pictures fall that miss it."""
+    mean_decodes: float | None
+    """Decodes spent on a picture."""
+    mode: str = "fast"
+
+
+def mode_summaries(found: Sequence[Found]) -> list[Summary]:
+    """All targets together, per coverage and mode."""
+    first = found[0].outcomes
+    coverages = sorted({outcome.coverage for outcome in first})
+    modes = list(dict.fromkeys(outcome.mode for outcome in first))
+    return [summarise(found, None, coverage, mode) for coverage in coverages for mode in modes]
 
 
 def summaries(found: Sequence[Found]) -> list[Summary]:
-    """Per coverage: every target, then all targets together."""
+    """Of the mode `fast`, per coverage: every target, then all targets together."""
     first = found[0].outcomes
     coverages = sorted({outcome.coverage for outcome in first})
     targets = sorted({outcome.target_db for outcome in first})
     return [summarise(found, target, coverage) for coverage in coverages for target in (*targets, None)]
 
 
-def summarise(found: Sequence[Found], target_db: float | None, coverage: float) -> Summary:
+def summarise(
+    found: Sequence[Found], target_db: float | None, coverage: float, mode: str = "fast"
+) -> Summary:
     """One row of the table."""
     asked = [
         (one, outcome)
         for one in found
         for outcome in one.outcomes
-        if outcome.coverage == coverage and target_db in (None, outcome.target_db)
+        if (outcome.coverage, outcome.mode) == (coverage, mode) and target_db in (None, outcome.target_db)
     ]
     reachable = [(one, outcome) for one, outcome in asked if outcome.oracle_length is not None]
     outcomes = [outcome for _, outcome in reachable]
@@ -112,6 +128,8 @@ def summarise(found: Sequence[Found], target_db: float | None, coverage: float) 
         fixed_length=fixed,
         fixed_over_oracle=None if fixed is None else float(fixed * len(outcomes) / oracle.sum() - 1),
         mean_shortfall_db=float(np.mean(misses)) if misses else None,
+        mean_decodes=float(np.mean([outcome.decodes for outcome in outcomes])) if outcomes else None,
+        mode=mode,
     )
 
 
@@ -137,6 +155,7 @@ def page(found: Sequence[Found], *, title: str, fingerprint: str) -> str:
     for coverage in sorted({row.coverage for row in rows}):
         table = _table([row for row in rows if row.coverage == coverage])
         parts.append(f"## Coverage {coverage:.0%}\n\n{table}")
+    parts.append("## Modes, all targets\n\n" + _mode_table(mode_summaries(found)))
     parts.append("## Error of the predicted PSNR\n\n" + _error_table(found))
     parts.append(environment_line())
     return "\n\n".join(parts) + "\n"
@@ -171,6 +190,22 @@ def _cells(row: Summary) -> list[str]:
         percent(row.fixed_over_oracle),
         number(row.mean_shortfall_db),
     ]
+
+
+def _mode_table(rows: Sequence[Summary]) -> str:
+    header = ["mode, coverage", "met", "bytes over oracle", "decodes per picture"]
+    return markdown_table(
+        header,
+        [
+            [
+                f"{row.mode}, {row.coverage:.0%}",
+                percent(row.met_share),
+                percent(row.bytes_over_oracle),
+                number(row.mean_decodes, 1),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _error_table(found: Sequence[Found]) -> str:

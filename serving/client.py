@@ -27,6 +27,7 @@ from tessera.v1 import tokenizer_service_pb2_grpc as tokenizer_grpc
 from tessera.v1 import types_pb2 as types
 from tokenizer.budget import TokenBudget
 from tokenizer.distortion import DistortionCurve
+from tokenizer.errors import InvalidBudget
 from tokenizer.images import to_rgb_array, write_image
 from tokenizer.sequence import TokenSequence
 
@@ -265,6 +266,8 @@ def _channel_options(max_request_size_bytes: int, max_response_size_bytes: int) 
 def _rate(budget: TokenBudget | None) -> types.RateTarget | None:
     if budget is None:
         return None
+    if budget.mode != "fast":
+        raise InvalidBudget(f"a server predicts and does not search: mode {budget.mode} is local only")
     if budget.min_psnr_db is not None:
         quality = types.QualityTarget(
             metric=types.QUALITY_METRIC_PSNR_DB, min_value=budget.min_psnr_db, coverage=budget.coverage
@@ -294,7 +297,7 @@ def _decode_request(
 def _with_curve(sequence: TokenSequence, curve: types.DistortionCurve) -> TokenSequence:
     if not curve.lengths:
         return sequence
-    margins = {margin.coverage: margin.margin_db for margin in curve.margins}
+    margins = {margin.coverage: tuple(margin.margin_db) for margin in curve.margins}
     known = DistortionCurve(tuple(curve.lengths), tuple(curve.psnr_db), margins)
     return TokenSequence(sequence.tokens, sequence.source, sequence.fingerprint, sequence.canvas, known)
 

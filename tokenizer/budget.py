@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import InvalidBudget
 
 DEFAULT_COVERAGE = 0.9
+
+Mode = Literal["fast", "verify", "exact"]
+MODES: tuple[Mode, ...] = ("fast", "verify", "exact")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class TokenBudget:
     coverage: float = DEFAULT_COVERAGE
     """Share of pictures that must meet `min_psnr_db`; picks the conformal margin."""
 
+    mode: Mode = "fast"
+    """How `min_psnr_db` is made sure: by the predicted curve alone, by one or two decodes, or by as many
+    as it takes to find a length that meets it while one token less does not."""
+
     def __post_init__(self) -> None:
         limits = {name: getattr(self, name) for name in _LIMITS}
         given = {name: value for name, value in limits.items() if value is not None}
@@ -51,6 +59,10 @@ class TokenBudget:
             raise InvalidBudget(f"{name} must be a whole number, got {value!r}")
         if not 0.0 < self.coverage < 1.0:
             raise InvalidBudget(f"coverage must lie between 0 and 1, got {self.coverage!r}")
+        if self.mode not in MODES:
+            raise InvalidBudget(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.mode != "fast" and self.min_psnr_db is None:
+            raise InvalidBudget(f"mode {self.mode} needs min_psnr_db: {name} is kept without any decode")
 
 
 _LIMITS = ("max_tokens", "max_bytes", "bits_per_pixel", "min_psnr_db")
@@ -64,7 +76,7 @@ def choose_length(
     source_area_px: int,
     curve: DistortionCurve | None,
 ) -> int:
-    """The length that keeps the budget; a larger budget never gives fewer tokens.
+    """The length that keeps the budget; a larger budget never gives fewer tokens. Decodes nothing.
 
     Raises InvalidBudget if not even one token fits, or if a quality is asked of a model without curve.
     """

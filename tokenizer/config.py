@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizer.errors import ArtifactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # Moves whenever resizing or pixel scaling changes: the same picture would give other tokens.
 PREPROCESS_VERSION = 1
 PRECISIONS = ("fp32", "int8")
@@ -24,30 +24,30 @@ class TokenizerConfig:
     """Meaning of the tokens; only "spectral" so far."""
     candidate_lengths: tuple[int, ...]
     """Lengths, on a 256 x 256 canvas, at which the halting head predicts PSNR."""
-    margin_db: dict[str, float]
-    """Split-conformal margin per coverage, as text so that JSON keeps the key exact."""
+    margin_scores: dict[str, tuple[float, ...]]
+    """Per coverage (as text, so that JSON keeps the key exact) and candidate length, how many predicted
+    spreads the margin takes: calibrated on pictures that the head has not seen."""
     format_version: int = FORMAT_VERSION
     preprocess_version: int = PREPROCESS_VERSION
     precision: str = "fp32"
     """Of the decoder's convolutions; the encoder and everything that decides ids is fp32 or integer."""
 
     def __post_init__(self) -> None:
-        if self.format_version != FORMAT_VERSION or self.preprocess_version != PREPROCESS_VERSION:
-            raise ArtifactError(
-                f"artifact format {self.format_version} with preprocessing {self.preprocess_version}; "
-                f"this release reads {FORMAT_VERSION} with {PREPROCESS_VERSION}"
-            )
+        _check_versions(self.format_version, self.preprocess_version)
         if self.layout != "spectral":
             raise ArtifactError(f"token layout {self.layout!r} is unknown; known: 'spectral'")
         if self.precision not in PRECISIONS:
             raise ArtifactError(f"precision must be among {', '.join(PRECISIONS)}, got {self.precision!r}")
         if list(self.candidate_lengths) != sorted(set(self.candidate_lengths)):
             raise ArtifactError(f"candidate lengths must increase, got {self.candidate_lengths}")
+        for coverage, scores in self.margin_scores.items():
+            if not 0.0 < float(coverage) < 1.0 or len(scores) != len(self.candidate_lengths):
+                raise ArtifactError(f"coverage {coverage!r} needs one margin score per candidate length")
 
     @property
-    def margins(self) -> dict[float, float]:
-        """Margin in dB per coverage."""
-        return {float(coverage): margin for coverage, margin in self.margin_db.items()}
+    def scores(self) -> dict[float, tuple[float, ...]]:
+        """Margin scores per coverage."""
+        return {float(coverage): scores for coverage, scores in self.margin_scores.items()}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; the same config is the same bytes."""
@@ -58,6 +58,18 @@ class TokenizerConfig:
         """Inverse of `to_json`. Raises ArtifactError."""
         try:
             data: dict[str, Any] = json.loads(text)
-            return cls(**{**data, "candidate_lengths": tuple(data["candidate_lengths"])})
-        except (ValueError, KeyError, TypeError) as error:
+            _check_versions(data["format_version"], data["preprocess_version"])
+            scores = {name: tuple(values) for name, values in data["margin_scores"].items()}
+            return cls(
+                **{**data, "candidate_lengths": tuple(data["candidate_lengths"]), "margin_scores": scores}
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"config.json is not a tokenizer config: {error}") from error
+
+
+def _check_versions(format_version: object, preprocess_version: object) -> None:
+    if format_version != FORMAT_VERSION or preprocess_version != PREPROCESS_VERSION:
+        raise ArtifactError(
+            f"artifact format {format_version} with preprocessing {preprocess_version}; "
+            f"this release reads {FORMAT_VERSION} with {PREPROCESS_VERSION}"
+        )

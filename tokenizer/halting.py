@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size
 from tokenizer.config import TokenizerConfig
-from tokenizer.distortion import DistortionCurve, margin_growth
+from tokenizer.distortion import DistortionCurve
+from tokenizer.halting_features import block_features, picture_features
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import resize
 from tokenizer.spectral import SpectralLayout
@@ -16,7 +17,6 @@ from tokenizer.spectral import SpectralLayout
 # it holds little energy, and comparing at full size would cost more than encoding.
 MAX_COMPARED_AREA_PX = 2_000_000
 MAX_DB = 100.0
-LUMA = np.asarray((0.299, 0.587, 0.114), np.float32)  # BT.601
 
 
 def linear_psnr_db(mse: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -28,45 +28,6 @@ def linear_psnr_db(mse: NDArray[np.float64]) -> NDArray[np.float32]:
 def head_lengths(candidate_lengths: tuple[int, ...], canvas: Size) -> list[int]:
     """Candidate lengths of a canvas: the same bits per pixel as on 256 x 256, at least one token."""
     return [max(1, round(length * canvas.area_px / DEFAULT_AREA_PX)) for length in candidate_lengths]
-
-
-def log_band_energy(
-    layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size
-) -> NDArray[np.float32]:
-    """log2 energy by colour plane and ring of frequencies, f32[3 * J]: the head's view of a picture."""
-    energy = layout.band_energy(reference, canvas)
-    knots = energy.shape[1]
-    ring = np.maximum(*np.indices((knots, knots)))
-    rings = [np.bincount(ring.reshape(-1), plane.reshape(-1), knots) for plane in energy]
-    flat: NDArray[np.float32] = np.log2(np.stack(rings).reshape(-1) + 1e-4).astype(np.float32)
-    return flat
-
-
-def log_structure(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How unevenly detail is spread, f32[12]: for four scales, three means of the squared luma gradient.
-
-    A spectrum cannot tell edges from noise of the same power, and the decoder network gains on edges.
-    Where detail is sparse, the mean of logarithms lies far below the logarithm of the mean.
-    """
-    luma = pixels.astype(np.float32) @ LUMA
-    features: list[float] = []
-    for _ in range(4):
-        corner = luma[:-1, :-1]
-        energy = np.square(luma[1:, :-1] - corner) + np.square(luma[:-1, 1:] - corner)
-        features += [
-            float(np.log2(energy.mean() + 1.0)),
-            float(2 * np.log2(np.sqrt(energy).mean() + 1.0)),
-            float(np.log2(energy + 1.0).mean()),
-        ]
-        luma = luma.reshape(luma.shape[0] // 2, 2, luma.shape[1] // 2, 2).mean((1, 3))
-    return np.asarray(features, np.float32)
-
-
-def head_features(
-    layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size, pixels: NDArray[np.uint8]
-) -> NDArray[np.float32]:
-    """What the head is told of a picture besides its linear curve, f32[S]."""
-    return np.concatenate((log_band_energy(layout, reference, canvas), log_structure(pixels)))
 
 
 class CurvePredictor:
@@ -95,19 +56,29 @@ class CurvePredictor:
         lengths = [min(length, available) for length in learned] + beyond
         mse = self._layout.distortion(cells, reference, energy, class_id, canvas, lengths)
         linear = linear_psnr_db(mse)
-        predicted = self._head.run(
+        out = self._head.run(
             linear_psnr_db=linear[None, : len(learned)],
-            features=head_features(self._layout, reference, canvas, pixels)[None],
-        )["psnr_db"][0]
+            features=picture_features(self._layout, reference, canvas, pixels)[None],
+            blocks=block_features(pixels)[None],
+        )
         # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
-        psnr = np.concatenate((predicted, linear[len(learned) :])).astype(np.float64)
-        total = -10 * np.log10(10 ** (-psnr / 10) + resample_mse / 255.0**2)
-        return _curve(lengths, total, self._margins(learned[-1]))
+        psnr = np.concatenate((out["psnr_db"][0], linear[len(learned) :])).astype(np.float64)
+        spread = np.pad(out["spread_db"][0], (0, len(beyond)), mode="edge")
+        bounds = {
+            coverage: psnr - spread * np.pad(scores, (0, len(beyond)), mode="edge")
+            for coverage, scores in self._config.scores.items()
+        }
+        return _curve(
+            lengths,
+            _resampled(psnr, resample_mse),
+            {coverage: _resampled(bound, resample_mse) for coverage, bound in bounds.items()},
+        )
 
-    def _margins(self, longest_learned: int) -> dict[float, float]:
-        """Margins of this canvas: they grow to full where training's longest prefix lies on it."""
-        growth = margin_growth(longest_learned)
-        return {coverage: margin / growth for coverage, margin in self._config.margins.items()}
+
+def _resampled(psnr_db: NDArray[np.float64], resample_mse: float) -> NDArray[np.float64]:
+    """PSNR against the source, never falling: what the canvas loses is known, and narrows every margin."""
+    total: NDArray[np.float64] = -10 * np.log10(10 ** (-psnr_db / 10) + resample_mse / 255.0**2)
+    return np.maximum.accumulate(total)
 
 
 def resample_mse(source: NDArray[np.uint8], fitted: NDArray[np.uint8]) -> float:
@@ -132,8 +103,10 @@ def _doubling(start: int, end: int) -> list[int]:
     return [*lengths, end] if start < end else lengths
 
 
-def _curve(lengths: list[int], psnr_db: NDArray[np.float64], margins: dict[float, float]) -> DistortionCurve:
-    """Never falling, one value per length (tiny canvases repeat lengths: the last one counts)."""
-    rising = np.maximum.accumulate(psnr_db)
-    best = dict(zip(lengths, rising.tolist(), strict=True))
-    return DistortionCurve(tuple(best), tuple(best.values()), margins)
+def _curve(
+    lengths: list[int], psnr_db: NDArray[np.float64], bounds_db: dict[float, NDArray[np.float64]]
+) -> DistortionCurve:
+    """One value per length: tiny canvases repeat lengths, and the last one counts."""
+    last = [i for i, length in enumerate(lengths) if length not in lengths[i + 1 :]]
+    margins = {coverage: tuple((psnr_db - bound)[last].tolist()) for coverage, bound in bounds_db.items()}
+    return DistortionCurve(tuple(lengths[i] for i in last), tuple(psnr_db[last].tolist()), margins)

@@ -19,6 +19,8 @@ from tokenizer.halting import CurvePredictor, resample_mse
 from tokenizer.images import to_rgb_array
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, resize, to_model_input
+from tokenizer.quality import psnr_db
+from tokenizer.quality_search import quality_length
 from tokenizer.sequence import TokenSequence
 from tokenizer.spectral import SpectralLayout, block_size, dct_basis
 
@@ -117,7 +119,7 @@ class ImageTokenizer:
             for row, i in enumerate(members):
                 one = {name: value[row] for name, value in out.items()}
                 whole = self._tokenize(one, pictures[i], fitted[i])
-                encoded[i] = whole.prefix(self._length(whole, budget))
+                encoded[i] = self.cut(whole, budget, pictures[i])
         return [sequence for sequence in encoded if sequence is not None]
 
     def decode(self, sequences: Sequence[TokenSequence], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
@@ -134,6 +136,35 @@ class ImageTokenizer:
             for image, i in zip(images, members, strict=True):
                 decoded[i] = resize(image, sequences[i].source)
         return [pixels for pixels in decoded if pixels is not None]
+
+    def cut(
+        self,
+        whole: TokenSequence,
+        budget: TokenBudget | None,
+        image: Pixels | Image.Image,
+        *,
+        bare: bool = False,
+    ) -> TokenSequence:
+        """The prefix of the picture's stream that keeps a budget; `bare` streams spend no bytes on a header.
+
+        Only the modes `verify` and `exact` look at the image, and decode. Raises InvalidBudget, ImageError.
+        """
+        if budget is None or budget.min_psnr_db is None:
+            header_bytes = 0 if bare else header_size_bytes(whole.source, whole.canvas)
+            length = choose_length(
+                budget,
+                available_tokens=whole.length,
+                header_size_bytes=header_bytes,
+                source_area_px=whole.source.area_px,
+                curve=whole.curve,
+            )
+            return whole.prefix(length)
+
+        def measure(length: int) -> float:
+            (decoded,) = self.decode([whole.prefix(length)])
+            return psnr_db(as_pixels(image), decoded)
+
+        return whole.prefix(quality_length(whole, budget, measure))
 
     def check(self, sequence: TokenSequence, max_pixels: int = MAX_PIXELS) -> None:
         """Raise what `decode` would raise for this sequence, without any work."""
@@ -175,15 +206,6 @@ class ImageTokenizer:
         )
         tokens = self.layout.tokens(cells, class_id, canvas)
         return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
-
-    def _length(self, whole: TokenSequence, budget: TokenBudget | None) -> int:
-        return choose_length(
-            budget,
-            available_tokens=whole.length,
-            header_size_bytes=header_size_bytes(whole.source, whole.canvas),
-            source_area_px=whole.source.area_px,
-            curve=whole.curve,
-        )
 
     def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
         return from_model_output(self.decoder.run(**self.decoder_inputs(streams, canvas))["image"])

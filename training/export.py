@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -50,48 +51,51 @@ def export_artifact(
     model: AdaptiveTokenizer,
     head: DistortionHead,
     config: TokenizerConfig,
-    pictures: np.ndarray,
+    graphs: dict[str, bytes],
+    parity: Parity,
     folder: Path,
     facts: dict[str, Any],
 ) -> str:
-    """Write the folder; return its digest. Compares uint8[B, H, W, 3] `pictures`; raises ParityError."""
-    model, head = model.cpu().eval(), head.cpu().eval()
-    graphs = export_graphs(model, head, pictures)
-    parity = check_parity(model, graphs, pictures)
+    """Write the folder; return its digest."""
     contents = {
         "config.json": config.to_json().encode(),
         "tables.npz": tables_to_bytes(model.tables),
         **graphs,
+        "halting.onnx": export_head(head),
     }
-    digest = weights_digest(config, model, head)
+    digest = weights_digest(config, model)
     versions = {"torch": torch.__version__, "opset": str(OPSET), **runtime_versions()}
-    write_artifact(folder, contents, digest, {"versions": versions, "parity": parity.__dict__, **facts})
+    write_artifact(
+        folder, contents, {"digest": digest, "versions": versions, "parity": parity.__dict__, **facts}
+    )
     return digest
 
 
-def write_artifact(folder: Path, contents: dict[str, bytes], digest: str, facts: dict[str, Any]) -> None:
-    """Write all files and the manifest that names them."""
-    manifest = {"digest": digest, "files": {name: sha256(contents[name]) for name in FILES}, **facts}
+def write_artifact(folder: Path, contents: dict[str, bytes], manifest: dict[str, Any]) -> None:
+    """All files, and the manifest with their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (folder / name).write_bytes(contents[name])
+    manifest = {**manifest, "files": {name: sha256(contents[name]) for name in FILES}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
-def weights_digest(config: TokenizerConfig, *modules: nn.Module) -> str:
-    """SHA-256 of canonical config, tables and weights; other exports of one model share it."""
-    parts = [config.to_json().encode()]
-    for module in modules:
-        if isinstance(module, AdaptiveTokenizer):
-            tables = module.tables
-            parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
-        for name, value in sorted(module.state_dict().items()):
-            parts += [name.encode(), value.detach().cpu().contiguous().numpy().tobytes()]
+def weights_digest(config: TokenizerConfig, model: AdaptiveTokenizer) -> str:
+    """SHA-256 of canonical config, tables and weights; other exports of one model share it.
+
+    The halting head and its margins are left out: they change no token and no pixel, so models that
+    differ in them alone read each other's streams.
+    """
+    tables = model.tables
+    parts = [dataclasses.replace(config, margin_scores={}).to_json().encode()]
+    parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
+    for name, value in sorted(model.state_dict().items()):
+        parts += [name.encode(), value.detach().cpu().contiguous().numpy().tobytes()]
     return sha256(b"".join(parts))
 
 
-def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.ndarray) -> dict[str, bytes]:
-    """The three graphs, with dynamic batch and canvas."""
+def export_graphs(model: AdaptiveTokenizer, pictures: np.ndarray) -> dict[str, bytes]:
+    """Encoder and decoder, with dynamic batch and canvas."""
     canvas = Size(pictures.shape[2], pictures.shape[1])
     image = _image(pictures)
     vertical, horizontal = model.basis(canvas, torch.device("cpu"))
@@ -100,8 +104,6 @@ def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.n
     height, width = 16 * Dim("height16", min=1), 16 * Dim("width16", min=1)
     rows, columns = {0: bh, 1: height}, {0: bw, 1: width}
     one = torch.ones(len(pictures))
-    length_count = head.gain.out_features
-    feature_count = head.hidden.in_features - length_count
     return {
         "encoder.onnx": _export(
             model.analysis,
@@ -129,17 +131,27 @@ def export_graphs(model: AdaptiveTokenizer, head: DistortionHead, pictures: np.n
             ["means", "length", "expected_mse", "vertical", "horizontal"],
             ["image"],
         ),
-        "halting.onnx": _export(
-            head,
-            {
-                "linear_psnr_db_BL": torch.full((2, length_count), 20.0),
-                "features_BS": torch.zeros(2, feature_count),
-            },
-            {"linear_psnr_db_BL": {0: batch}, "features_BS": {0: batch}},
-            ["linear_psnr_db", "features"],
-            ["psnr_db"],
-        ),
     }
+
+
+def export_head(head: DistortionHead) -> bytes:
+    """The halting graph, with dynamic batch and number of blocks."""
+    batch, blocks, sizes = Dim("batch", min=1), Dim("blocks", min=1), head.sizes
+    return _export(
+        head.cpu().eval(),
+        {
+            "linear_psnr_db_BL": torch.full((2, sizes.num_lengths), 20.0),
+            "features_BS": torch.zeros(2, sizes.num_features),
+            "blocks_BNK": torch.zeros(2, 8, sizes.num_block_features),
+        },
+        {
+            "linear_psnr_db_BL": {0: batch},
+            "features_BS": {0: batch},
+            "blocks_BNK": {0: batch, 1: blocks},
+        },
+        ["linear_psnr_db", "features", "blocks"],
+        ["psnr_db", "spread_db"],
+    )
 
 
 def _export(

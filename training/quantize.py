@@ -91,7 +91,7 @@ def quantize_artifact(
         **sibling.graphs,
     }
     facts = _facts(artifact, comparison, len(seen), max_loss_db)
-    write_artifact(out, contents, sibling.digest, facts)
+    write_artifact(out, contents, {"digest": sibling.digest, **facts})
     return sibling.digest
 
 

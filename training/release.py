@@ -9,18 +9,14 @@ from typing import Any
 from tokenizer.config import TokenizerConfig
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.model.layers import parameter_count
+from tokenizer.onnx_session import OnnxSession
+from tokenizer.spectral import SpectralLayout
 from training.checkpoint import config_from_dict, config_to_dict, load_checkpoint, tables_from_dict
 from training.config import DataConfig
+from training.curves import Codec, Curves
 from training.data import load_pictures
-from training.export import export_artifact
-from training.halting import (
-    CANDIDATE_LENGTHS,
-    Curves,
-    conformal_margins,
-    fit_head,
-    head_error_db,
-    measure_curves,
-)
+from training.export import check_parity, export_artifact, export_graphs
+from training.halting import CANDIDATE_LENGTHS, fit_halting
 
 PARITY_PICTURES = 4
 
@@ -32,7 +28,7 @@ def release(
     name: str,
     version: str,
     linear: bool = False,
-    head_pictures: int = 1000,
+    head_pictures: int = 1500,
 ) -> str:
     """Everything between a checkpoint and its artifact; returns the digest.
 
@@ -48,14 +44,19 @@ def release(
     validation, calibration = load_pictures(data, "validation"), load_pictures(data, "calibration")
     canvas = config.canvases[0]
     seen = load_pictures(replace(data, limit=head_pictures), "train")
-    head = fit_head(measure_curves(model, validation + seen, canvas, CANDIDATE_LENGTHS))
-    unseen = measure_curves(model, calibration, canvas, CANDIDATE_LENGTHS)
+    parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
+    graphs = export_graphs(model, parity_pictures)
+    parity = check_parity(model, graphs, parity_pictures)
+    codec = Codec(
+        SpectralLayout(model.tables), OnnxSession(graphs["encoder.onnx"]), OnnxSession(graphs["decoder.onnx"])
+    )
+    halting = fit_halting(codec, validation + seen, calibration, canvas)
     tokenizer_config = TokenizerConfig(
         name=name,
         version=version,
         layout="spectral",
         candidate_lengths=CANDIDATE_LENGTHS,
-        margin_db=conformal_margins(head, unseen),
+        margin_scores=halting.margin_scores,
     )
     facts = {
         "recipe": {**config_to_dict(config), "data": _data_facts(config.data)},
@@ -63,17 +64,12 @@ def release(
         "parameters": {
             "decoder": parameter_count(model.synthesis),
             "encoder": parameter_count(model.analysis),
-            "halting": parameter_count(head),
+            "halting": parameter_count(halting.head),
         },
-        "rate_distortion": _rate_distortion(unseen),
-        "halting": {
-            "fitted_on": len(validation) + len(seen),
-            "calibrated_on": len(calibration),
-            "mean_absolute_error_db": round(head_error_db(head, unseen), 4),
-        },
+        "rate_distortion": _rate_distortion(halting.unseen),
+        "halting": halting.facts,
     }
-    parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
-    return export_artifact(model, head, tokenizer_config, parity_pictures, out, facts)
+    return export_artifact(model, halting.head, tokenizer_config, graphs, parity, out, facts)
 
 
 def _data_facts(data: DataConfig) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, cast
 
 import typer
 
-from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
+from tokenizer.allocation import GOALS, Goal
+from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
 from tokenizer.errors import InvalidBudget
 from tokenizer.images import WRITE_FORMATS
@@ -44,6 +46,36 @@ MinPsnr = Annotated[
 Coverage = Annotated[
     float, typer.Option(help="Share of pictures that must meet --min-psnr.", rich_help_panel="Budget")
 ]
+QualityMode = Annotated[
+    str,
+    typer.Option(
+        "--mode",
+        help="How --min-psnr is kept: fast (as predicted), verify (two decodes at most) or exact (several).",
+        rich_help_panel="Budget",
+    ),
+]
+TotalBytes = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="At most this many bytes for all pictures together.", rich_help_panel="Budget of a set"
+    ),
+]
+GoalOfSet = Annotated[
+    str,
+    typer.Option(
+        "--goal",
+        help="What --total-bytes buys: least mse, highest mean psnr, or the best worst picture.",
+        rich_help_panel="Budget of a set",
+    ),
+]
+MinBytesEach = Annotated[
+    int,
+    typer.Option(min=0, help="With --total-bytes: no picture gets fewer.", rich_help_panel="Budget of a set"),
+]
+MaxBytesEach = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --total-bytes: no picture gets more.", rich_help_panel="Budget of a set"),
+]
 CanvasArea = Annotated[
     int, typer.Option(min=MULTIPLE_PX**2, help="Pixels of the grid that the model works on.")
 ]
@@ -69,14 +101,42 @@ def token_budget(
     bits_per_pixel: float | None = None,
     min_psnr_db: float | None = None,
     coverage: float = DEFAULT_COVERAGE,
+    mode: str = "fast",
 ) -> TokenBudget | None:
     """The budget that the flags ask for; None if they ask for none. Raises typer.BadParameter."""
-    if max_tokens is max_bytes is bits_per_pixel is min_psnr_db is None:
+    if max_tokens is max_bytes is bits_per_pixel is min_psnr_db is None and mode == "fast":
         return None
     try:
-        return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage)
+        return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage, cast(Mode, mode))
     except InvalidBudget as error:
         raise typer.BadParameter(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SetBudget:
+    """One total for all pictures of a run."""
+
+    total_bytes: int
+    goal: Goal
+    min_bytes: int
+    max_bytes: int | None
+
+
+def set_budget(
+    total_bytes: int | None, goal: str, min_bytes: int, max_bytes: int | None, budget: TokenBudget | None
+) -> SetBudget | None:
+    """The total that the flags ask for; None if they ask for none. Raises typer.BadParameter."""
+    if total_bytes is None:
+        if goal != "mse" or min_bytes or max_bytes is not None:
+            raise typer.BadParameter("--goal, --min-bytes-each and --max-bytes-each need --total-bytes")
+        return None
+    if budget is not None:
+        raise typer.BadParameter("give --total-bytes or a budget of each picture, not both")
+    if goal not in GOALS:
+        raise typer.BadParameter(f"must be one of {', '.join(GOALS)}, got {goal!r}", param_hint="--goal")
+    if max_bytes is not None and max_bytes < min_bytes:
+        raise typer.BadParameter(f"--min-bytes-each {min_bytes} is above --max-bytes-each {max_bytes}")
+    return SetBudget(total_bytes, cast(Goal, goal), min_bytes, max_bytes)
 
 
 def picture_size(text: str) -> Size:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from serving.cli import flags
+from serving.cli.encode_set import run_set
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
 from tokenizer.bitstream import VERSION, header_size_bytes
@@ -27,6 +28,11 @@ def encode(
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
     coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    mode: flags.QualityMode = "fast",
+    total_bytes: flags.TotalBytes = None,
+    goal: flags.GoalOfSet = "mse",
+    min_bytes_each: flags.MinBytesEach = 0,
+    max_bytes_each: flags.MaxBytesEach = None,
     canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
     bare: Annotated[
         bool, typer.Option("--bare", help="Write tokens without header; keep size and model yourself.")
@@ -38,21 +44,31 @@ def encode(
 ) -> None:
     """Turn pictures into .tsr streams of which every prefix is a picture.
 
-    Without a budget all tokens are kept; cut later with `tessera truncate`.
+    Without a budget all tokens are kept; cut later with `tessera truncate`. With --total-bytes the pictures
+    share one budget, and those that need more get more.
     """
-    budget = flags.token_budget(max_tokens, max_bytes, bits_per_pixel, min_psnr, coverage)
+    budget = flags.token_budget(max_tokens, max_bytes, bits_per_pixel, min_psnr, coverage, mode)
+    shared = flags.set_budget(total_bytes, goal, min_bytes_each, max_bytes_each, budget)
     jobs = plan_jobs(files, out, STREAM_ENDING)
     tokenizer = load_tokenizer(model, provider, threads)
+
+    def written(sequence: TokenSequence) -> Result:
+        packed = sequence.tokens if bare else sequence.to_bytes()
+        return Result(packed, encoded_facts(sequence, len(packed)))
 
     def work(data: bytes) -> Result:
         pixels = read_image(data)
         # All tokens, then the cut: a bare stream spends no bytes on a header, which the budget must know.
         (whole,) = tokenizer.encode([pixels], canvas_area_px=canvas_area)
-        sequence = cut(whole, budget, bare=bare)
-        packed = sequence.tokens if bare else sequence.to_bytes()
-        return Result(packed, encoded_facts(sequence, len(packed)))
+        return written(tokenizer.cut(whole, budget, pixels, bare=bare))
 
-    raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
+    def encoded(data: bytes) -> TokenSequence:
+        (whole,) = tokenizer.encode([read_image(data)], canvas_area_px=canvas_area)
+        return whole
+
+    if shared is None:
+        raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
+    raise typer.Exit(run_set(jobs, encoded, written, shared, bare=bare, as_json=as_json))
 
 
 def decode(
@@ -110,7 +126,7 @@ def truncate(
     jobs = plan_jobs(files, out, STREAM_ENDING, in_place=True)
 
     def work(data: bytes) -> Result:
-        sequence = cut(TokenSequence.from_bytes(data), budget, bare=False)
+        sequence = cut(TokenSequence.from_bytes(data), budget)
         packed = sequence.to_bytes()
         return Result(packed, encoded_facts(sequence, len(packed)))
 
@@ -136,13 +152,12 @@ def load_tokenizer(model: str, providers: Sequence[str], threads: int) -> ImageT
     return ImageTokenizer.from_pretrained(model, providers=tuple(providers), num_threads=threads)
 
 
-def cut(sequence: TokenSequence, budget: TokenBudget | None, *, bare: bool) -> TokenSequence:
-    """The prefix that keeps the budget. Raises InvalidBudget."""
-    header_bytes = 0 if bare else header_size_bytes(sequence.source, sequence.canvas)
+def cut(sequence: TokenSequence, budget: TokenBudget | None) -> TokenSequence:
+    """The prefix of a stream that keeps the budget, without a model. Raises InvalidBudget."""
     length = choose_length(
         budget,
         available_tokens=sequence.length,
-        header_size_bytes=header_bytes,
+        header_size_bytes=header_size_bytes(sequence.source, sequence.canvas),
         source_area_px=sequence.source.area_px,
         curve=sequence.curve,
     )

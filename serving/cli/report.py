@@ -42,6 +42,14 @@ class OutputError(Exception):
 def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: bool) -> int:
     """Read, work, write and report each job; a bad input never stops the others. Returns the exit code.
 
+    Raises what `run_each` raises.
+    """
+    return run_each(jobs, lambda job: work(read_input(job.source)), as_json=as_json)
+
+
+def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: bool) -> int:
+    """`run_jobs` for work that brings its own input.
+
     Raises OutputError, ArtifactError and ProviderError: those would fail for every other input too.
     """
     carries_data = any(job.target == STREAM for job in jobs)
@@ -91,10 +99,9 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "reason", None) or "INTERNAL")
 
 
-def _run_job(job: Job, work: Callable[[bytes], Result]) -> Facts:
-    data = read_input(job.source)
+def _run_job(job: Job, work: Callable[[Job], Result]) -> Facts:
     started_s = perf_counter()
-    result = work(data)
+    result = work(job)
     milliseconds = round(1e3 * (perf_counter() - started_s), 1)
     facts: dict[str, Any] = {"file": job.source}
     if result.data is not None:

@@ -57,7 +57,7 @@ class FakeTokenizer:
         count = self.max_tokens(canvas)
         small = np.asarray(Image.fromarray(image).convert("L").resize((GRID, GRID))).reshape(-1)
         tokens = np.resize(small, count).astype(np.uint8).tobytes()
-        curve = DistortionCurve((1, count), (15.0, 30.0), {0.9: 0.5})
+        curve = DistortionCurve((1, count), (15.0, 30.0), {0.9: (0.5, 0.5)})
         return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
 
     def _decode(self, sequence: TokenSequence) -> np.ndarray:

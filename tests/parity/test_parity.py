@@ -16,6 +16,7 @@ from tokenizer.artifact import GRAPHS, ModelArtifact
 from tokenizer.canvas import Size
 from tokenizer.config import TokenizerConfig
 from tokenizer.model import AdaptiveTokenizer, DistortionHead
+from tokenizer.model.halting import HeadSizes
 from tokenizer.model.quantizer import EmbeddedQuantizer
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.spectral import SpectralLayout, SpectralTables, block_size
@@ -118,24 +119,20 @@ def test_the_manifest_tells_the_parity_that_was_measured(artifact: ModelArtifact
     assert artifact.manifest["parity"]["min_psnr_db"] >= export.MIN_PARITY_PSNR_DB
 
 
-def test_the_exported_head_agrees_with_torch() -> None:
-    head = DistortionHead(5, 7).eval()
-    torch.nn.init.normal_(head.gain.weight)
-    with torch.no_grad():
+def test_the_exported_head_agrees_with_torch_on_any_number_of_blocks() -> None:
+    head = DistortionHead(HeadSizes(5, 7, 3), num_members=2).eval()
+    for member in head.members:
+        torch.nn.init.normal_(member.gain.weight)
+        torch.nn.init.normal_(member.log_spread.weight)
+    session = OnnxSession(export.export_head(head))
+    for num_blocks in (1, 9):
         linear, features = torch.rand(3, 5).cumsum(1) * 5 + 15, torch.randn(3, 7)
-        wanted = head(linear, features).numpy()
-    graph = onnx_of(head, linear, features)
-    names = [value.name for value in onnx.load_from_string(graph).graph.input]
-    (got,) = (
-        OnnxSession(graph).run(**dict(zip(names, (linear.numpy(), features.numpy()), strict=True))).values()
-    )
-    np.testing.assert_allclose(got, wanted, atol=1e-4)
-
-
-def onnx_of(head: DistortionHead, linear: torch.Tensor, features: torch.Tensor) -> bytes:
-    dynamic = {0: torch.export.Dim("batch", min=1)}
-    inputs = dict(zip(list(head.forward.__annotations__)[:2], (linear, features), strict=True))
-    return export._export(head, inputs, dict.fromkeys(inputs, dynamic), list(inputs), ["psnr_db"])
+        blocks = torch.randn(3, num_blocks, 3)
+        with torch.no_grad():
+            wanted = head(linear, features, blocks)
+        got = session.run(linear_psnr_db=linear.numpy(), features=features.numpy(), blocks=blocks.numpy())
+        for name, values in zip(("psnr_db", "spread_db"), wanted, strict=True):
+            np.testing.assert_allclose(got[name], values.numpy(), atol=1e-4)
 
 
 def tampered(graph: bytes) -> bytes:
@@ -152,36 +149,32 @@ def tampered(graph: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "decoder.onnx"])
-def test_export_writes_nothing_where_runtimes_disagree(
-    model: AdaptiveTokenizer,
-    artifact: ModelArtifact,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_graphs_that_disagree_with_torch_are_refused(
+    model: AdaptiveTokenizer, artifact: ModelArtifact, name: str
 ) -> None:
     graphs = {**artifact.graphs, name: tampered(artifact.graphs[name])}
     assert set(graphs) == set(GRAPHS)
-    monkeypatch.setattr(export, "export_graphs", lambda *_: graphs)
-    config = TokenizerConfig("bad", "1", "spectral", (4, 8), {})
     with pytest.raises(export.ParityError, match="disagrees with torch"):
-        export.export_artifact(
-            model, DistortionHead(2, 3), config, batch(2, Size(64, 64)), tmp_path / "bad", {}
-        )
-    assert not (tmp_path / "bad").exists()
+        export.check_parity(model, graphs, batch(2, Size(64, 64)))
 
 
 def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) -> None:
     config = TokenizerConfig("a", "1", "spectral", (4, 8), {})
-    head = DistortionHead(2, 3)
-    digest = export.weights_digest(config, model, head)
-    assert digest == export.weights_digest(config, model, head)
+    digest = export.weights_digest(config, model)
+    assert digest == export.weights_digest(config, model)
     others = {
-        export.weights_digest(dataclasses.replace(config, version="2"), model, head),
-        export.weights_digest(config, model, DistortionHead(2, 3)),
-        export.weights_digest(config, AdaptiveTokenizer(model.config, model.tables), head),
-        export.weights_digest(config, AdaptiveTokenizer(model.config, other_tables(model.tables)), head),
+        export.weights_digest(dataclasses.replace(config, version="2"), model),
+        export.weights_digest(config, AdaptiveTokenizer(model.config, model.tables)),
+        export.weights_digest(config, AdaptiveTokenizer(model.config, other_tables(model.tables))),
     }
-    assert len(others | {digest}) == 5
+    assert len(others | {digest}) == 4
+
+
+def test_margins_do_not_change_the_digest(model: AdaptiveTokenizer) -> None:
+    """They change no token and no pixel: streams of both can be exchanged."""
+    config = TokenizerConfig("a", "1", "spectral", (4, 8), {})
+    calibrated = dataclasses.replace(config, margin_scores={"0.9": (1.0, 2.0)})
+    assert export.weights_digest(config, model) == export.weights_digest(calibrated, model)
 
 
 def other_tables(tables: SpectralTables) -> SpectralTables:

@@ -147,8 +147,8 @@ class DistortionMargin(_message.Message):
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     MARGIN_DB_FIELD_NUMBER: _ClassVar[int]
     coverage: float
-    margin_db: float
-    def __init__(self, coverage: _Optional[float] = ..., margin_db: _Optional[float] = ...) -> None: ...
+    margin_db: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, coverage: _Optional[float] = ..., margin_db: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Codestream(_message.Message):
     __slots__ = ("data", "token_ids", "model", "token_count", "total_token_count", "truncated", "header_size_bytes", "source_width_px", "source_height_px", "canvas_width_px", "canvas_height_px")

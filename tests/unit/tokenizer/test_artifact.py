@@ -104,22 +104,25 @@ def test_tables_survive_their_file() -> None:
         assert getattr(again, name).dtype == getattr(tables, name).dtype
 
 
-CONFIG = TokenizerConfig("tiny", "1.0", "spectral", (4, 8), {"0.9": 0.5})
+CONFIG = TokenizerConfig("tiny", "1.0", "spectral", (4, 8), {"0.9": (1.0, 1.5)})
 
 
 def test_a_config_survives_its_json() -> None:
     assert TokenizerConfig.from_json(CONFIG.to_json()) == CONFIG
-    assert CONFIG.margins == {0.9: 0.5}
+    assert CONFIG.scores == {0.9: (1.0, 1.5)}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"format_version": 2},
+        {"format_version": 1},
         {"preprocess_version": 0},
         {"layout": "register"},
         {"precision": "fp16"},
         {"candidate_lengths": [8, 4]},
+        {"margin_scores": {"0.9": [1.0]}},
+        {"margin_scores": {"most": [1.0, 1.5]}},
+        {"margin_scores": 0.5},
         {"surprise": 1},
     ],
 )

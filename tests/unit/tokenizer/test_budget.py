@@ -15,7 +15,7 @@ from tokenizer.errors import InvalidBudget
 from tokenizer.sequence import TokenSequence
 
 SOURCE = Size(640, 480)
-CURVE = DistortionCurve((16, 64, 256), (18.0, 20.0, 22.0), {0.5: 0.0, 0.9: 0.5})
+CURVE = DistortionCurve((16, 64, 256), (18.0, 20.0, 22.0), {0.5: (0.0,) * 3, 0.9: (0.5,) * 3})
 WHOLE = TokenSequence(bytes(2048), SOURCE, "0011aabb")
 
 
@@ -80,7 +80,7 @@ def test_no_budget_gives_more_tokens_than_there_are(budget: TokenBudget) -> None
 
 def test_quality_is_asked_with_its_margin() -> None:
     assert length_for(TokenBudget(min_psnr_db=20.0, coverage=0.5)) == 64
-    assert length_for(TokenBudget(min_psnr_db=19.5, coverage=0.9)) == 55
+    assert length_for(TokenBudget(min_psnr_db=19.5, coverage=0.9)) == 64
 
 
 def test_a_quality_out_of_reach_gives_every_token() -> None:
@@ -128,3 +128,15 @@ def test_half_a_token_is_refused(name: str) -> None:
 def test_a_coverage_that_is_no_share_is_refused(coverage: float) -> None:
     with pytest.raises(InvalidBudget, match="coverage"):
         TokenBudget(min_psnr_db=20.0, coverage=coverage)
+
+
+def test_a_mode_belongs_to_a_quality() -> None:
+    assert TokenBudget(min_psnr_db=20.0, mode="exact").mode == "exact"
+    with pytest.raises(InvalidBudget, match="mode verify needs min_psnr_db"):
+        TokenBudget(max_bytes=100, mode="verify")
+
+
+@pytest.mark.parametrize("mode", ["slow", "", None, 1])
+def test_an_unknown_mode_is_refused(mode: object) -> None:
+    with pytest.raises(InvalidBudget, match="one of fast, verify, exact"):
+        TokenBudget(min_psnr_db=20.0, mode=mode)  # type: ignore[arg-type]

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from tokenizer.distortion import DistortionCurve
 
-CURVE = DistortionCurve((16, 64, 256), (18.0, 20.0, 22.0), {0.5: 0.0, 0.9: 0.5, 0.95: 0.75})
+CURVE = DistortionCurve(
+    (16, 64, 256),
+    (18.0, 20.0, 22.0),
+    {0.5: (0.0, 0.0, 0.0), 0.9: (0.1, 0.3, 0.5), 0.95: (0.2, 0.6, 0.75)},
+)
 
 
 @st.composite
@@ -16,7 +20,8 @@ def curves(draw: st.DrawFn) -> DistortionCurve:
     lengths = sorted(draw(st.sets(st.integers(1, 3000), min_size=1, max_size=8)))
     psnr = st.floats(5, 60, allow_nan=False)
     values = sorted(draw(st.lists(psnr, min_size=len(lengths), max_size=len(lengths))))
-    return DistortionCurve(tuple(lengths), tuple(values), {0.9: draw(st.floats(-0.5, 2))})
+    margins = draw(st.lists(st.floats(-0.5, 2), min_size=len(lengths), max_size=len(lengths)))
+    return DistortionCurve(tuple(lengths), tuple(values), {0.9: tuple(margins)})
 
 
 @given(curves(), st.integers(0, 3500), st.integers(0, 3500))
@@ -31,7 +36,7 @@ def test_the_shortest_length_reaches_the_target_and_one_less_does_not(
 ) -> None:
     length = curve.shortest_length(target_db, coverage=0.9)
     if length is None:
-        assert curve.lower_bound_db(curve.lengths[-1], 0.9) < target_db
+        assert all(curve.lower_bound_db(known, 0.9) < target_db for known in curve.lengths)
         return
     assert curve.lower_bound_db(length, 0.9) >= target_db
     if length > curve.lengths[0]:
@@ -54,15 +59,18 @@ def test_beyond_its_ends_the_curve_is_flat() -> None:
 
 
 def test_a_coverage_takes_the_next_margin_that_was_calibrated() -> None:
-    margins = [CURVE.margin_at(coverage, length=2048) for coverage in (0.4, 0.9, 0.91, 0.99)]
+    margins = [CURVE.margin_at(coverage, length=256) for coverage in (0.4, 0.9, 0.91, 0.99)]
     assert margins == [0.0, 0.5, 0.75, 0.75]
 
 
-def test_short_prefixes_need_less_margin() -> None:
-    margins = [CURVE.margin_at(0.9, length) for length in (4, 24, 192, 2048, 30_000)]
-    assert margins == sorted(margins)
-    assert margins[0] < margins[-1] / 4
-    assert margins[-1] == margins[-2] == 0.5
+def test_margins_are_those_of_the_length() -> None:
+    assert [CURVE.margin_at(0.9, length) for length in (4, 16, 64, 256, 30_000)] == [0.1, 0.1, 0.3, 0.5, 0.5]
+    assert 0.1 < CURVE.margin_at(0.9, 32) < 0.3
+
+
+def test_no_coverage_means_the_prediction_itself() -> None:
+    assert CURVE.lower_bound_db(64, None) == 20.0
+    assert CURVE.shortest_length(20.0, None) == 64
 
 
 def test_without_calibration_there_is_no_margin() -> None:
@@ -81,3 +89,8 @@ def test_without_calibration_there_is_no_margin() -> None:
 def test_a_curve_that_makes_no_sense_is_refused(lengths: tuple, psnr_db: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DistortionCurve(lengths, psnr_db)
+
+
+def test_margins_for_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="one margin per length"):
+        DistortionCurve((1, 2), (3.0, 4.0), {0.9: (0.1,)})

@@ -61,7 +61,7 @@ def test_the_artifact_names_no_place_of_the_machine_that_made_it(
 def test_the_config_holds_lengths_and_margins(tiny_tokenizer: ImageTokenizer) -> None:
     config = tiny_tokenizer.artifact.config
     assert config.candidate_lengths == CANDIDATE_LENGTHS
-    assert tuple(config.margins) == COVERAGES
+    assert tuple(config.scores) == COVERAGES
 
 
 def test_the_linear_codec_can_be_exported_too(

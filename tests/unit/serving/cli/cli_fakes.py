@@ -12,6 +12,7 @@ from serving.cli.app import app
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import FingerprintMismatch
+from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.sequence import TokenSequence
 
 FINGERPRINT = "00c0ffee"
@@ -26,7 +27,7 @@ class ThumbnailTokenizer:
         return 192
 
     def encode(self, images: Sequence[np.ndarray], *, canvas_area_px: int = 65536) -> list[TokenSequence]:
-        curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: 1.0})
+        curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: (1.0, 1.0)})
         return [
             TokenSequence(
                 Image.fromarray(image).resize((8, 8)).tobytes(),
@@ -37,6 +38,8 @@ class ThumbnailTokenizer:
             )
             for image in images
         ]
+
+    cut = ImageTokenizer.cut
 
     def decode(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
         for sequence in sequences:
