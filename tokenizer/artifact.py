@@ -28,7 +28,7 @@ from tokenizer.spectral import SpectralTables
 
 GRAPHS = ("encoder.onnx", "decoder.onnx", "halting.onnx")
 FILES = ("config.json", "tables.npz", *GRAPHS)
-# Optional: without it a model decodes for fidelity only. Not part of the digest, since no token depends on it.
+# Optional: without it a model decodes for fidelity only. No token depends on it, nor does the digest.
 REFINER = "refiner.onnx"
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_MODEL = "tessera-small"

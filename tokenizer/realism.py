@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +24,18 @@ from tokenizer.onnx_session import OnnxSession
 MAX_STEPS = 8
 DEFAULT_STEPS = 4
 MAX_SEED = 2**64 - 1
-
-Times = TypeVar("Times")
+# Squared error below which a prefix counts as exact; keeps the division by r finite.
+MIN_EXPECTED_MSE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Realism:
     """How far to walk from fidelity to realism, in how many steps, and with which noise.
 
-    Refuses nonsense with InvalidRealism. All settings with `strength` 0 mean the same, and are equal.
+    Refuses nonsense with InvalidRealism. Without strength nothing is walked, so steps and seed are forgotten:
+
+    >>> Realism(0.0, steps=8, seed=3) == Realism()
+    True
     """
 
     strength: float = 0.0
@@ -44,19 +48,22 @@ class Realism:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise InvalidRealism(f"realism must be in 0..1, got {self.strength}")
-        if not 1 <= self.steps <= MAX_STEPS:
+        if self.steps not in range(1, MAX_STEPS + 1):
             raise InvalidRealism(f"steps must be 1..{MAX_STEPS}, got {self.steps}")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise InvalidRealism(f"seed must be 0..{MAX_SEED}, got {self.seed}")
+        if not 0 <= self.seed <= MAX_SEED or self.seed % 1:
+            raise InvalidRealism(f"seed must be a whole number in 0..{MAX_SEED}, got {self.seed}")
+        if self.strength == 0:
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
+            object.__setattr__(self, "seed", 0)
 
 
-def warp(fraction: Times) -> Times:
+def warp(fraction: Any) -> Any:
     """Time at a fraction of the steps: dense where the noise still outweighs the detail.
 
     Early the velocity changes fast (noise becomes detail ten times as strong), late the way is nearly
     straight, and one long step does. For arrays of any library.
     """
-    return fraction**2  # type: ignore[operator, no-any-return]
+    return fraction**2
 
 
 def time_grid(steps: int) -> NDArray[np.float64]:
@@ -65,7 +72,8 @@ def time_grid(steps: int) -> NDArray[np.float64]:
     >>> time_grid(4)
     array([0.    , 0.0625, 0.25  , 0.5625, 1.    ])
     """
-    return warp(np.arange(steps + 1) / steps)
+    times: NDArray[np.float64] = warp(np.arange(steps + 1) / steps)
+    return times
 
 
 class RealismDecoder:
@@ -102,11 +110,10 @@ class RealismDecoder:
         """
         if realism.strength == 0:
             return fidelity
-        sigma = self._noise_share * np.sqrt(np.maximum(expected_mse, 1.0))
+        sigma = self._noise_share * np.sqrt(np.maximum(expected_mse, MIN_EXPECTED_MSE))
         noise = normal_noise(realism.seed, fidelity.shape[1:])
         state = fidelity + sigma[:, None, None, None].astype(np.float32) * noise
-        times = time_grid(realism.steps)
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in pairwise(time_grid(realism.steps)):
             time = np.full(len(fidelity), now, np.float32)
             out = self._step.run(
                 state=state, fidelity=fidelity, time=time, length=length, expected_mse=expected_mse
@@ -123,7 +130,7 @@ def normal_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     (1958) stand here.
     """
     count = int(np.prod(shape))
-    words = np.random.Philox(key=seed).random_raw(2 * ((count + 1) // 2)).reshape(2, -1)
+    words = np.random.Philox(key=int(seed)).random_raw(2 * ((count + 1) // 2)).reshape(2, -1)
     # 53 bits each, never 0, whose logarithm is not a number.
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2**53
     radius, angle = np.sqrt(-2 * np.log(uniform[0])), 2 * np.pi * uniform[1]

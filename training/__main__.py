@@ -61,7 +61,9 @@ def export(
 
 @app.command()
 def refine(
-    checkpoint: Annotated[Path, typer.Option(help="checkpoint.pt of the tokenizer's run; it stays as it is.")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="checkpoint.pt of the tokenizer's run; it stays as it is.")
+    ],
     data: Annotated[list[str], typer.Option(help="WebDataset shards (*.tar) or folders; repeat it.")],
     folder: Annotated[Path, typer.Option(help="Where the refiner's checkpoints and scalars go.")],
     recipe: Annotated[

@@ -1,4 +1,4 @@
-"""FrozenTokenizer: a trained tokenizer that only shows what prefixes of pictures decode to. Trains nothing."""
+"""FrozenTokenizer: a trained tokenizer that shows what prefixes of pictures decode to. Trains nothing."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ PROBE_TOKENS = bytes((1 + 37 * position) % 256 for position in range(48))
 class Decoded:
     """What prefixes decode to. Shapes: B pictures, H W canvas; pixels 0..255."""
 
-    image_B3HW: Tensor
-    """The pictures themselves."""
-    fidelity_B3HW: Tensor
-    """Their decodes, neither rounded nor clipped."""
-    length_B: Tensor
-    """Tokens kept, f32."""
-    expected_mse_B: Tensor
+    image: Tensor
+    """The pictures themselves, f32[B, 3, H, W]."""
+    fidelity: Tensor
+    """Their decodes, neither rounded nor clipped, f32[B, 3, H, W]."""
+    length: Tensor
+    """Tokens kept, f32[B]."""
+    expected_mse: Tensor
 
     def crop(self, size: Size, generator: torch.Generator) -> Decoded:
         """One random place of all pictures."""
-        height, width = self.image_B3HW.shape[2:]
+        height, width = self.image.shape[2:]
         top = _draw(height - size.height_px, generator)
         left = _draw(width - size.width_px, generator)
         rows, columns = slice(top, top + size.height_px), slice(left, left + size.width_px)
         return Decoded(
-            self.image_B3HW[:, :, rows, columns],
-            self.fidelity_B3HW[:, :, rows, columns],
-            self.length_B * (size.area_px / (height * width)),
-            self.expected_mse_B,
+            self.image[:, :, rows, columns],
+            self.fidelity[:, :, rows, columns],
+            self.length * (size.area_px / (height * width)),
+            self.expected_mse,
         )
 
 

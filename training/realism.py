@@ -1,7 +1,7 @@
 """RefinerTrainer: teaches the flow from fidelity decodes to real pictures, on a frozen tokenizer.
 
-    pictures ─ FrozenTokenizer ─ x_hat ┐ (one decode, several crops, times and noises)
-        └──────────── x ───────────────┴─ y_t ─ Refiner ─ v      loss = |v - (y_1 - y_0)|^2 / r^2
+pictures ─ FrozenTokenizer ─ x_hat ┐ (one decode, several crops, times and noises)
+    └──────────── x ───────────────┴─ y_t ─ Refiner ─ v      loss = |v - (y_1 - y_0)|^2 / r^2
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class RefinerTrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
-    canvas: Size = Size(256, 256)
+    canvas: Size = field(default=Size(256, 256))
     """Grid on which prefixes are decoded."""
-    crop: Size = Size(128, 128)
-    """Part of the canvas that a step trains on. The network sees by convolution, so parts teach it the whole."""
+    crop: Size = field(default=Size(128, 128))
+    """Part of the canvas that a step trains on: a convolution learns the whole from parts."""
     batch_size: int = 16
     draws_per_decode: int = 4
     """Steps that use one batch of decodes, each with other crops, times and noises. A decode of the whole
@@ -177,21 +177,19 @@ def flow_losses(
     Times are drawn as densely as the sampler steps (`warp`). With a weight, also the moments of the
     one-step endpoint y_t + (1 - t) v; it is a sample near t = 1 only, so it counts by t.
     """
-    device = batch.image_B3HW.device
-    scale = residual_scale(batch.expected_mse_B)[:, None, None, None]
+    device = batch.image.device
+    scale = residual_scale(batch.expected_mse)[:, None, None, None]
     time_B = warp(torch.rand(len(scale), generator=generator)).to(device)
-    noise = torch.randn(batch.image_B3HW.shape, generator=generator).to(device)
-    start, end = refiner.config.noise_share * noise, (batch.image_B3HW - batch.fidelity_B3HW) / scale
+    noise = torch.randn(batch.image.shape, generator=generator).to(device)
+    start, end = refiner.config.noise_share * noise, (batch.image - batch.fidelity) / scale
     t = time_B[:, None, None, None]
     state = (1 - t) * start + t * end
     with torch.autocast(device.type, torch.bfloat16):
-        velocity = refiner.normalised(
-            state, batch.fidelity_B3HW, time_B, batch.length_B, batch.expected_mse_B
-        )
+        velocity = refiner.normalised(state, batch.fidelity, time_B, batch.length, batch.expected_mse)
     losses = {"flow": (velocity - (end - start)).square().mean()}
     if moment_weight:
-        reached = batch.fidelity_B3HW + scale * (state + (1 - t) * velocity)
-        distance = pyramid_moment_distance(reached, batch.image_B3HW)
+        reached = batch.fidelity + scale * (state + (1 - t) * velocity)
+        distance = pyramid_moment_distance(reached, batch.image)
         losses["moments"] = moment_weight * (time_B * distance).mean()
     return losses
 

@@ -9,8 +9,9 @@ import typer
 
 from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
-from tokenizer.errors import InvalidBudget
+from tokenizer.errors import InvalidBudget, InvalidRealism
 from tokenizer.images import WRITE_FORMATS
+from tokenizer.realism import DEFAULT_STEPS, MAX_SEED, MAX_STEPS, Realism
 
 _ENDINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -55,12 +56,30 @@ Format = Annotated[
     typer.Option(help="png, jpeg or webp; by default what the ending of the output says, else png."),
 ]
 Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of jpeg and webp.")]
+RealismShare = Annotated[
+    float,
+    typer.Option(
+        "--realism",
+        min=0,
+        max=1,
+        help="0: nearest to the source, smooth; 1: with detail that could be there.",
+        rich_help_panel="Realism",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option(min=1, max=MAX_STEPS, help="Passes of the refiner.", rich_help_panel="Realism")
+]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=MAX_SEED, help="Another seed invents other detail.", rich_help_panel="Realism"),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object per input, on stdout (stderr if stdout carries data).")
 ]
 
 DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
 DEFAULT_CANVAS_AREA_PX = DEFAULT_AREA_PX
+DEFAULT_STEP_COUNT = DEFAULT_STEPS
 
 
 def token_budget(
@@ -76,6 +95,14 @@ def token_budget(
     try:
         return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage)
     except InvalidBudget as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def realism(strength: float, steps: int, seed: int) -> Realism:
+    """What the flags ask for. Raises typer.BadParameter for what typer's own bounds let through (nan)."""
+    try:
+        return Realism(strength, steps, seed)
+    except InvalidRealism as error:
         raise typer.BadParameter(str(error)) from error
 
 

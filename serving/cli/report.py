@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving.cli.files import STREAM, Job, read_input, write_output
-from tokenizer.errors import ArtifactError, ProviderError, TokenizerError
+from tokenizer.errors import ArtifactError, ProviderError, RealismUnavailable, TokenizerError
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -42,7 +42,8 @@ class OutputError(Exception):
 def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: bool) -> int:
     """Read, work, write and report each job; a bad input never stops the others. Returns the exit code.
 
-    Raises OutputError, ArtifactError and ProviderError: those would fail for every other input too.
+    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable: those would fail for every other
+    input too.
     """
     carries_data = any(job.target == STREAM for job in jobs)
     bad_inputs = 0
@@ -51,7 +52,7 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: b
         for job in jobs:
             try:
                 facts = _run_job(job, work)
-            except (ArtifactError, ProviderError):
+            except (ArtifactError, ProviderError, RealismUnavailable):
                 raise
             except (TokenizerError, OSError) as error:
                 bad_inputs += 1

@@ -24,9 +24,7 @@ from torch import Tensor, nn
 from tokenizer.canvas import DEFAULT_AREA_PX
 from tokenizer.model.adaptive_tokenizer import PIXEL_SCALE
 from tokenizer.model.layers import ResidualUNet, log2_features, trust
-
-# Squared error below which a prefix counts as exact; keeps the division by r finite.
-MIN_EXPECTED_MSE = 1.0
+from tokenizer.realism import MIN_EXPECTED_MSE
 
 
 @dataclass(frozen=True)
