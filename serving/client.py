@@ -29,6 +29,7 @@ from tokenizer.budget import TokenBudget
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import InvalidBudget
 from tokenizer.images import to_rgb_array, write_image
+from tokenizer.realism import DEFAULT_STEPS, Realism
 from tokenizer.sequence import TokenSequence
 
 Reply = TypeVar("Reply")
@@ -81,6 +82,7 @@ class ModelInfo:
     providers: tuple[str, ...]
     max_tokens_256: int
     predicts_quality: bool
+    has_realism: bool
 
 
 class TokenizerClient:
@@ -159,19 +161,33 @@ class TokenizerClient:
         *,
         quality: int | None = None,
         lossless: bool = False,
+        realism: float = 0.0,
+        steps: int = DEFAULT_STEPS,
+        seed: int = 0,
     ) -> bytes:
-        """The picture of a stream, as a file; `format` is png, jpeg, webp or raw (uint8 RGB rows)."""
+        """The picture of a stream, as a file; `format` is png, jpeg, webp or raw (uint8 RGB rows).
+
+        `realism`, `steps` and `seed` are those of `ImageTokenizer.decode`.
+        """
         request = _decode_request(sequence, format, max_tokens, quality, lossless)
+        request.options.MergeFrom(_realism_options(realism, steps, seed))
         reply = self._call(self._tokenizer.Decode, request)
         return bytes(reply.image.data)
 
     def decode_stream(
-        self, sequence: TokenSequence | bytes, at: Sequence[int], format: str = "png"
+        self,
+        sequence: TokenSequence | bytes,
+        at: Sequence[int],
+        format: str = "png",
+        *,
+        realism: float = 0.0,
+        steps: int = DEFAULT_STEPS,
+        seed: int = 0,
     ) -> Iterator[Preview]:
         """The picture at these lengths (increasing), then at the whole length."""
-        request = pb.DecodeStreamRequest(
-            request=_decode_request(sequence, format, None, None, False), preview_token_counts=at
-        )
+        decode = _decode_request(sequence, format, None, None, False)
+        decode.options.MergeFrom(_realism_options(realism, steps, seed))
+        request = pb.DecodeStreamRequest(request=decode, preview_token_counts=at)
         for reply in self._stream(self._tokenizer.DecodeStream, request):
             yield Preview(reply.token_count, reply.image.data, reply.last)
 
@@ -294,6 +310,11 @@ def _decode_request(
     return pb.DecodeRequest(codestream=data, output=output)
 
 
+def _realism_options(realism: float, steps: int, seed: int) -> pb.DecodeOptions:
+    wanted = Realism(realism, steps, seed)
+    return pb.DecodeOptions(realism=wanted.strength, step_count=wanted.steps, seed=wanted.seed)
+
+
 def _with_curve(sequence: TokenSequence, curve: types.DistortionCurve) -> TokenSequence:
     if not curve.lengths:
         return sequence
@@ -318,6 +339,7 @@ def _model_info(model: model_pb.Model) -> ModelInfo:
         tuple(model.providers),
         model.max_token_count_256,
         model.predicts_quality,
+        model.has_realism,
     )
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tokenizer.budget import TokenBudget
 from tokenizer.canvas import Size
+from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
 
 Pixels = NDArray[np.uint8]
@@ -30,6 +31,8 @@ class Tokenizer(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def has_realism(self) -> bool: ...
 
     def max_tokens(self, canvas: Size) -> int:
         """How many tokens the model makes on this canvas."""
@@ -37,7 +40,9 @@ class Tokenizer(Protocol):
     def encode(self, images: list[Pixels], *, canvas_area_px: int) -> list[TokenSequence]:
         """All tokens of each picture."""
 
-    def decode(self, sequences: list[TokenSequence], *, max_pixels: int) -> list[Pixels]:
+    def decode(
+        self, sequences: list[TokenSequence], *, max_pixels: int, realism: float, steps: int, seed: int
+    ) -> list[Pixels]:
         """Each picture at its source size."""
 
 
@@ -99,6 +104,7 @@ class DecodeCommand:
     form: OutputForm
     was_cut: bool
     """True if fewer tokens are decoded than the model makes for this picture."""
+    realism: Realism
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,7 @@ class DecodeStreamCommand:
     sequence: TokenSequence
     form: OutputForm
     lengths: tuple[int, ...]
+    realism: Realism
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
 from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageMissing, ImageTooLarge
 from tokenizer.images import SERVICE_FORMATS, image_size, sniff_format
+from tokenizer.realism import DEFAULT_STEPS, Realism
 from tokenizer.sequence import TokenSequence
 
 Request = TypeVar("Request", bound=Message)
@@ -94,6 +95,7 @@ def parse_encode(
 def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingConfig) -> DecodeCommand:
     """A stream of this model, whose picture may be made here."""
     check_model(request.model, model)
+    realism = _parse_realism(request.options, model)
     whole = _parse_source(request, config)
     if whole.fingerprint != model.ref.fingerprint:
         raise FingerprintMismatch(
@@ -107,7 +109,7 @@ def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingC
         raise StreamTooShort("strict: this stream was cut", metadata={"have": whole.length, "need": total})
     sequence = whole.prefix(_parse_max_tokens(request.max_token_count, whole.length))
     form = _parse_output(request.output, whole.source, config)
-    return DecodeCommand(sequence, form, was_cut=sequence.length < total)
+    return DecodeCommand(sequence, form, was_cut=sequence.length < total, realism=realism)
 
 
 def parse_decode_stream(
@@ -125,7 +127,7 @@ def parse_decode_stream(
         raise InvalidRequest(message, reason="PREVIEWS_INVALID", field=field)
     whole = command.sequence.length
     lengths = (*(count for count in counts if count < whole), whole)
-    return DecodeStreamCommand(command.sequence, command.form, lengths)
+    return DecodeStreamCommand(command.sequence, command.form, lengths, command.realism)
 
 
 def parse_truncate(request: pb.TruncateRequest, config: ServingConfig) -> TruncateCommand:
@@ -279,6 +281,14 @@ def _parse_max_tokens(count: int, available: int) -> int:
         message = f"max_token_count must be at least 0, got {count}"
         raise InvalidRequest(message, reason="RATE_INVALID", field="max_token_count")
     return min(count, available) if count else available
+
+
+def _parse_realism(options: pb.DecodeOptions, model: ServedModel) -> Realism:
+    """Realism itself refuses what is out of range."""
+    realism = Realism(options.realism, options.step_count or DEFAULT_STEPS, options.seed)
+    if realism.strength > 0 and not model.has_realism:
+        raise Unsupported("this model decodes with realism 0 only", field="options.realism")
+    return realism
 
 
 def _parse_output(output: types.OutputFormat, source: Size, config: ServingConfig) -> OutputForm:

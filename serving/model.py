@@ -36,6 +36,7 @@ class ServedModel:
     ref: ModelRef
     providers: tuple[str, ...]
     predicts_quality: bool
+    has_realism: bool
     load_s: float
     warmup_s: float
 
@@ -58,6 +59,7 @@ def load_and_warm_up(config: ServingConfig, load: LoadTokenizer = load_tokenizer
         ModelRef(tokenizer.name, tokenizer.version, tokenizer.fingerprint, tokenizer.digest),
         config.providers,
         predicts_quality,
+        tokenizer.has_realism,
         load_s=loaded - start,
         warmup_s=time.monotonic() - loaded,
     )
@@ -70,5 +72,6 @@ def _warm_up(tokenizer: Tokenizer, max_batch_size: int) -> bool:
     sequences = []
     for batch_size in sorted({1, max_batch_size}):
         sequences = tokenizer.encode([picture] * batch_size, canvas_area_px=DEFAULT_AREA_PX)
-        tokenizer.decode(sequences, max_pixels=WARM_UP_SIZE.area_px)
+        for realism in (0.0, 1.0) if tokenizer.has_realism else (0.0,):
+            tokenizer.decode(sequences, max_pixels=WARM_UP_SIZE.area_px, realism=realism, steps=1, seed=0)
     return sequences[0].curve is not None

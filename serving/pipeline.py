@@ -16,6 +16,7 @@ from serving.rates import apply_rate, rate_kind
 from serving.status import InvalidRequest
 from serving.trace import RequestTrace
 from tokenizer.canvas import Size
+from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
 
 Result = TypeVar("Result")
@@ -68,10 +69,12 @@ class Pipeline:
             whole = await self._encoder.submit(pixels, command.canvas_area_px, trace)
         return self._rated(whole, command)
 
-    async def decode(self, sequence: TokenSequence, form: OutputForm, trace: RequestTrace) -> Picture:
+    async def decode(
+        self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
+    ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
         with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source)):
-            pixels = await self._decoder.submit(sequence, None, trace)
+            pixels = await self._decoder.submit(sequence, realism, trace)
             with trace.measure("image_encode", "executing"):
                 picture = await self._pictures.write(pixels, form)
         self._check_reply_size(picture)
@@ -124,8 +127,15 @@ class Pipeline:
         assert isinstance(canvas_area_px, int)
         return self.model.tokenizer.encode(pictures, canvas_area_px=canvas_area_px)
 
-    def _decode_batch(self, _key: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
-        return self.model.tokenizer.decode(sequences, max_pixels=self._config.max_image_area_px)
+    def _decode_batch(self, realism: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
+        assert isinstance(realism, Realism)
+        return self.model.tokenizer.decode(
+            sequences,
+            max_pixels=self._config.max_image_area_px,
+            realism=realism.strength,
+            steps=realism.steps,
+            seed=realism.seed,
+        )
 
 
 def _size_in_work(size: Size) -> int:

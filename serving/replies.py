@@ -15,6 +15,7 @@ from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
 from tokenizer.bitstream import VERSION, header_size_bytes
 from tokenizer.distortion import DistortionCurve
+from tokenizer.realism import MAX_STEPS
 from tokenizer.sequence import TokenSequence
 
 _STOP_REASONS = {
@@ -174,6 +175,7 @@ def model_message(model: ServedModel) -> model_pb.Model:
         max_token_count_256=model.tokenizer.max_tokens(WARM_UP_SIZE),
         predicts_quality=model.predicts_quality,
         default=True,
+        has_realism=model.has_realism,
     )
 
 
@@ -193,6 +195,7 @@ def server_info(config: ServingConfig, version: str, *, ready: bool) -> model_pb
         max_queue_size_bytes=config.max_queue_size_bytes,
         max_batch_item_count=config.max_batch_size,
         default_deadline=duration(config.default_deadline_s),
+        max_realism_step_count=MAX_STEPS,
     )
     files = (types.IMAGE_FORMAT_PNG, types.IMAGE_FORMAT_JPEG, types.IMAGE_FORMAT_WEBP)
     return model_pb.GetServerInfoResponse(

@@ -85,7 +85,7 @@ class TokenizerServicer:
         with trace.measure("parse", "parsing"):
             request = convert.parse_message(pb.DecodeRequest, raw)
             command = convert.parse_decode(request, self._pipeline.model, self._config)
-        picture = await self._pipeline.decode(command.sequence, command.form, trace)
+        picture = await self._pipeline.decode(command.sequence, command.form, command.realism, trace)
         self._pipeline.count_cut(command)
         self._metrics.stages("decode", trace.seconds)
         model = self._pipeline.model
@@ -103,7 +103,8 @@ class TokenizerServicer:
             command = convert.parse_decode_stream(request, self._pipeline.model, self._config)
         clock = _ChunkClock(self._metrics, trace)
         for index, length in enumerate(command.lengths):
-            picture = await self._pipeline.decode(command.sequence.prefix(length), command.form, trace)
+            prefix = command.sequence.prefix(length)
+            picture = await self._pipeline.decode(prefix, command.form, command.realism, trace)
             preview = pb.DecodeStreamResponse(
                 preview_index=index,
                 token_count=length,

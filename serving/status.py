@@ -127,6 +127,7 @@ class DeadlinePassed(DeadlineUnmeetable):
 _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
     errors.ImageError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidBudget: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidRealism: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FingerprintMismatch: grpc.StatusCode.FAILED_PRECONDITION,
 }
@@ -134,6 +135,7 @@ _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
 _LIBRARY_FIELDS: dict[type[Exception], str] = {
     errors.ImageError: "image.source",
     errors.InvalidBudget: "rate",
+    errors.InvalidRealism: "options",
     errors.BitstreamError: "codestream",
 }
 

@@ -5,6 +5,7 @@ Nothing heavy is imported before a test asks for it: torch stays out of the suit
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,39 @@ def tiny_artifact(
 def tiny_tokenizer(tiny_artifact: Path) -> ImageTokenizer:
     """The tiny model, ready to encode and decode."""
     return ImageTokenizer.from_pretrained(tiny_artifact)
+
+
+@pytest.fixture(scope="session")
+def refiner_checkpoint(
+    tiny_checkpoint: Path,
+    picture_folder: Path,
+    training_command: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Checkpoint of `refiner_debug` after its 20 steps on the tiny model."""
+    folder = tmp_path_factory.mktemp("refine")
+    arguments = ("--checkpoint", tiny_checkpoint, "--data", picture_folder, "--folder", folder)
+    training_command("refine", "--recipe", "refiner_debug", *arguments)
+    return folder / "checkpoint.pt"
+
+
+@pytest.fixture(scope="session")
+def refined_artifact(
+    tiny_artifact: Path,
+    refiner_checkpoint: Path,
+    training_command: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The tiny model with its refiner attached."""
+    folder = Path(shutil.copytree(tiny_artifact, tmp_path_factory.mktemp("refined") / "tiny"))
+    training_command("attach", "--refiner", refiner_checkpoint, "--model", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def refined_tokenizer(refined_artifact: Path) -> ImageTokenizer:
+    """The tiny model, ready to decode with realism."""
+    return ImageTokenizer.from_pretrained(refined_artifact)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ tables.npz      SpectralTables
 encoder.onnx    image, vertical, horizontal -> coefficients, reference, energy
 decoder.onnx    means, length, expected_mse, vertical, horizontal -> image
 halting.onnx    linear_psnr_db, features -> psnr_db
+refiner.onnx    state, fidelity, time, length, expected_mse -> velocity; only where the manifest names it
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from tokenizer.spectral import SpectralTables
 
 GRAPHS = ("encoder.onnx", "decoder.onnx", "halting.onnx")
 FILES = ("config.json", "tables.npz", *GRAPHS)
+# Optional: without it a model decodes for fidelity only. No token depends on it, nor does the digest.
+REFINER = "refiner.onnx"
 PRETRAINED = Path(__file__).parent / "pretrained"
 DEFAULT_MODEL = "tessera-small"
 
@@ -60,6 +63,8 @@ class ModelArtifact:
         contents = {name: _read_verified(path, name, manifest) for name in FILES}
         config = TokenizerConfig.from_json(contents["config.json"].decode())
         graphs = {name: contents[name] for name in GRAPHS}
+        if REFINER in manifest["files"]:
+            graphs[REFINER] = _read_verified(path, REFINER, manifest)
         return cls(path, config, tables_from_bytes(contents["tables.npz"]), manifest, graphs)
 
 

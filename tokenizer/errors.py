@@ -9,6 +9,8 @@ TokenizerError                    .reason is a stable, machine-readable word
 │   ├── ImageAnimated             more than one frame
 │   └── ImageModeUnsupported      pixels that have no RGB meaning for us
 ├── InvalidBudget                 a budget that no stream can keep
+├── InvalidRealism                a realism, number of steps or seed out of range
+├── RealismUnavailable            a model that has no refiner
 ├── BitstreamError                bytes that are not a stream of ours
 ├── FingerprintMismatch           a stream made by another model
 ├── ArtifactError                 a model folder that is incomplete or altered
@@ -70,6 +72,18 @@ class InvalidBudget(TokenizerError):
     """A budget that is contradictory, not a number, or too small for any stream."""
 
     reason = "RATE_INVALID"
+
+
+class InvalidRealism(TokenizerError):
+    """A realism, a number of steps or a seed that is out of range."""
+
+    reason = "OPTION_INVALID"
+
+
+class RealismUnavailable(TokenizerError):
+    """This model decodes for fidelity only: it was made without a refiner."""
+
+    reason = "OPERATION_UNSUPPORTED"
 
 
 class BitstreamError(TokenizerError):

@@ -14,13 +14,20 @@ from tokenizer.artifact import ModelArtifact
 from tokenizer.bitstream import header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
-from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageModeUnsupported, ImageTooLarge
+from tokenizer.errors import (
+    BitstreamError,
+    FingerprintMismatch,
+    ImageModeUnsupported,
+    ImageTooLarge,
+    RealismUnavailable,
+)
 from tokenizer.halting import CurvePredictor, resample_mse
 from tokenizer.images import to_rgb_array
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, resize, to_model_input
 from tokenizer.quality import psnr_db
 from tokenizer.quality_search import quality_length
+from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder
 from tokenizer.sequence import TokenSequence
 from tokenizer.spectral import SpectralLayout, block_size, dct_basis
 
@@ -51,6 +58,7 @@ class ImageTokenizer:
             for name in ("encoder.onnx", "decoder.onnx", "halting.onnx")
         )
         self._curves = CurvePredictor(halting, self.layout, artifact.config)
+        self._realism = RealismDecoder.from_artifact(artifact, providers, num_threads)
 
     @classmethod
     def from_pretrained(
@@ -88,6 +96,11 @@ class ImageTokenizer:
         """Execution provider that ONNX Runtime really gave."""
         return self.encoder.provider
 
+    @property
+    def has_realism(self) -> bool:
+        """True if this model can decode with realism above 0."""
+        return self._realism is not None
+
     def max_tokens(self, canvas: Size) -> int:
         """Tokens of a whole stream on this canvas; 2048 at 256 x 256."""
         return self.layout.max_tokens(canvas)
@@ -122,17 +135,31 @@ class ImageTokenizer:
                 encoded[i] = self.cut(whole, budget, pictures[i])
         return [sequence for sequence in encoded if sequence is not None]
 
-    def decode(self, sequences: Sequence[TokenSequence], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
+    def decode(
+        self,
+        sequences: Sequence[TokenSequence],
+        *,
+        max_pixels: int = MAX_PIXELS,
+        realism: float = 0.0,
+        steps: int = DEFAULT_STEPS,
+        seed: int = 0,
+    ) -> list[Pixels]:
         """Pictures at their source size from sequences of any length.
 
+        `realism` 0 shows the mean of all pictures with these tokens: nearest to the source, and smooth. Up
+        to 1 it adds detail that could be there, chosen by `seed`, in 1..8 `steps` of the refiner.
+
         Raises FingerprintMismatch, BitstreamError (more tokens than the canvas has, or no canvas at all),
-        ImageTooLarge.
+        ImageTooLarge, InvalidRealism, RealismUnavailable.
         """
+        wanted = Realism(realism, steps, seed)
+        if wanted.strength > 0 and self._realism is None:
+            raise RealismUnavailable(f"model {self.name} has no refiner: it decodes with realism 0 only")
         for sequence in sequences:
             self.check(sequence, max_pixels)
         decoded: list[Pixels | None] = [None] * len(sequences)
         for canvas, members in _group([s.canvas for s in sequences]).items():
-            images = self._synthesize([sequences[i].tokens for i in members], canvas)
+            images = self._synthesize([sequences[i].tokens for i in members], canvas, wanted)
             for image, i in zip(images, members, strict=True):
                 decoded[i] = resize(image, sequences[i].source)
         return [pixels for pixels in decoded if pixels is not None]
@@ -207,8 +234,12 @@ class ImageTokenizer:
         tokens = self.layout.tokens(cells, class_id, canvas)
         return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
 
-    def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
-        return from_model_output(self.decoder.run(**self.decoder_inputs(streams, canvas))["image"])
+    def _synthesize(self, sequences: Sequence[bytes], canvas: Size, realism: Realism) -> Pixels:
+        inputs = self.decoder_inputs(sequences, canvas)
+        image = self.decoder.run(**inputs)["image"]
+        if self._realism is not None:
+            image = self._realism.refine(image, inputs["length"], inputs["expected_mse"], realism)
+        return from_model_output(image)
 
     def decoder_inputs(self, streams: Sequence[bytes], canvas: Size) -> dict[str, NDArray[np.float32]]:
         """What the decoder graph is given for these tokens, which all are of one canvas."""

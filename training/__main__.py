@@ -1,4 +1,4 @@
-"""python -m training {recipes,train,export,calibrate,quantize,evaluate}: from pictures to an artifact."""
+"""python -m training COMMAND: from pictures to an artifact; `--help` lists the commands."""
 
 from __future__ import annotations
 
@@ -139,6 +139,44 @@ def calibrate(
 
     facts = calibrate_artifact(model, tuple(data), out, refit=refit, limit=limit)
     typer.echo(f"{out}: " + ", ".join(f"{name} {value:g}" for name, value in facts.items()))
+
+
+@app.command()
+def refine(
+    checkpoint: Annotated[
+        Path, typer.Option(help="checkpoint.pt of the tokenizer's run; it stays as it is.")
+    ],
+    data: Annotated[list[str], typer.Option(help="WebDataset shards (*.tar) or folders; repeat it.")],
+    folder: Annotated[Path, typer.Option(help="Where the refiner's checkpoints and scalars go.")],
+    recipe: Annotated[
+        str, typer.Option(help="Name of a refiner_ function in training/recipes.py.")
+    ] = "refiner_small_256",
+    steps: Annotated[int | None, typer.Option(help="Other number of steps than the recipe's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many pictures.")] = None,
+) -> None:
+    """Train the realism decoder of a trained tokenizer, or resume the run that FOLDER holds."""
+    from training.data import load_pictures
+    from training.realism import RefinerTrainer
+    from training.recipes import REFINER_RECIPES
+
+    if recipe not in REFINER_RECIPES:
+        raise typer.BadParameter(f"unknown recipe {recipe!r}; there are {', '.join(REFINER_RECIPES)}")
+    config = REFINER_RECIPES[recipe]()
+    sources = dataclasses.replace(config.data, sources=tuple(data), limit=limit)
+    config = dataclasses.replace(config, data=sources, num_steps=steps or config.num_steps)
+    RefinerTrainer(config, checkpoint, load_pictures(config.data, "train"), folder).run()
+
+
+@app.command()
+def attach(
+    refiner: Annotated[Path, typer.Option(help="checkpoint.pt of a `refine` run.")],
+    model: Annotated[Path, typer.Option(help="Artifact folder of the tokenizer it was trained on.")],
+) -> None:
+    """Export a refiner into an artifact, which can then decode with realism. Its streams stay valid."""
+    from training.refiner_export import attach_refiner
+
+    attach_refiner(refiner, model)
+    typer.echo(f"{model}: decodes with realism")
 
 
 @app.command()

@@ -1,13 +1,14 @@
-"""Recipes: functions that return a whole TrainConfig. Add one by writing a function and listing it."""
+"""Recipes: functions that return a whole config. Add one by writing a function and listing it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas
-from tokenizer.model import ModelConfig
+from tokenizer.model import ModelConfig, RefinerConfig
 from training.config import DataConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
+from training.realism import RefinerTrainConfig
 
 # Width : height and how often, upright and sideways: photographs are mostly 3:2 and 4:3, and squares are
 # what everybody compares on, so they come first: the linear codec is fitted on the first canvas.
@@ -110,4 +111,29 @@ def large() -> TrainConfig:
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     recipe.__name__: recipe for recipe in (debug_tiny, small_128, small_256, small_256_joint, large)
+}
+
+
+def refiner_debug() -> RefinerTrainConfig:
+    """Seconds on one core: the refiner's whole chain for tests, on the canvas of `debug_tiny`."""
+    return RefinerTrainConfig(
+        name="refiner_debug",
+        refiner=RefinerConfig(widths=(16, 32), depths=(1, 1)),
+        optim=OptimConfig(warmup_steps=5),
+        canvas=Size(64, 64),
+        crop=Size(32, 32),
+        batch_size=4,
+        num_steps=20,
+        log_every=5,
+        checkpoint_every=10,
+    )
+
+
+def refiner_small_256() -> RefinerTrainConfig:
+    """Refiner of a model trained at 256 pixels."""
+    return RefinerTrainConfig(name="refiner_small_256")
+
+
+REFINER_RECIPES: dict[str, Callable[[], RefinerTrainConfig]] = {
+    recipe.__name__: recipe for recipe in (refiner_debug, refiner_small_256)
 }

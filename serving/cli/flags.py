@@ -11,8 +11,9 @@ import typer
 from tokenizer.allocation import GOALS, Goal
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
-from tokenizer.errors import InvalidBudget
+from tokenizer.errors import InvalidBudget, InvalidRealism
 from tokenizer.images import WRITE_FORMATS
+from tokenizer.realism import DEFAULT_STEPS, MAX_SEED, MAX_STEPS, Realism
 
 _ENDINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -87,12 +88,30 @@ Format = Annotated[
     typer.Option(help="png, jpeg or webp; by default what the ending of the output says, else png."),
 ]
 Quality = Annotated[int | None, typer.Option(min=1, max=100, help="Of jpeg and webp.")]
+RealismShare = Annotated[
+    float,
+    typer.Option(
+        "--realism",
+        min=0,
+        max=1,
+        help="0: nearest to the source, smooth; 1: with detail that could be there.",
+        rich_help_panel="Realism",
+    ),
+]
+Steps = Annotated[
+    int, typer.Option(min=1, max=MAX_STEPS, help="Passes of the refiner.", rich_help_panel="Realism")
+]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=MAX_SEED, help="Another seed invents other detail.", rich_help_panel="Realism"),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One JSON object per input, on stdout (stderr if stdout carries data).")
 ]
 
 DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
 DEFAULT_CANVAS_AREA_PX = DEFAULT_AREA_PX
+DEFAULT_STEP_COUNT = DEFAULT_STEPS
 
 
 def token_budget(
@@ -137,6 +156,14 @@ def set_budget(
     if max_bytes is not None and max_bytes < min_bytes:
         raise typer.BadParameter(f"--min-bytes-each {min_bytes} is above --max-bytes-each {max_bytes}")
     return SetBudget(total_bytes, cast(Goal, goal), min_bytes, max_bytes)
+
+
+def realism(strength: float, steps: int, seed: int) -> Realism:
+    """What the flags ask for. Raises typer.BadParameter for what typer's own bounds let through (nan)."""
+    try:
+        return Realism(strength, steps, seed)
+    except InvalidRealism as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def picture_size(text: str) -> Size:

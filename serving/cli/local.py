@@ -77,6 +77,9 @@ def decode(
     format: flags.Format = None,
     quality: flags.Quality = None,
     max_tokens: Annotated[int | None, typer.Option(min=0, help="Decode only this prefix.")] = None,
+    realism: flags.RealismShare = 0.0,
+    steps: flags.Steps = flags.DEFAULT_STEP_COUNT,
+    seed: flags.Seed = 0,
     bare: Annotated[bool, typer.Option("--bare", help="The input has no header; needs --size.")] = False,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the picture, for --bare.")] = None,
     canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
@@ -89,6 +92,7 @@ def decode(
     if bare != (size is not None):
         raise typer.BadParameter("--bare and --size WxH belong together")
     source = flags.picture_size(size) if size is not None else None
+    wanted = flags.realism(realism, steps, seed)
     format_name, ending = flags.picture_format(format, single_file(files, out))
     jobs = plan_jobs(files, out, ending)
     tokenizer = load_tokenizer(model, provider, threads)
@@ -100,7 +104,9 @@ def decode(
             sequence = TokenSequence(data, source, tokenizer.fingerprint, choose_canvas(source, canvas_area))
         if max_tokens is not None:
             sequence = sequence.prefix(max_tokens)
-        (pixels,) = tokenizer.decode([sequence])
+        (pixels,) = tokenizer.decode(
+            [sequence], realism=wanted.strength, steps=wanted.steps, seed=wanted.seed
+        )
         picture = write_image(pixels, format_name, quality)
         return Result(
             picture, size_facts(sequence.source) | {"tokens": sequence.length, "bytes": len(picture)}
@@ -203,6 +209,7 @@ def _model_info(model: str, as_json: bool) -> int:
         "fingerprint": tokenizer.fingerprint,
         "digest": tokenizer.digest,
         "max_tokens_at_256x256": tokenizer.max_tokens(canvas),
+        "has_realism": tokenizer.has_realism,
         "stream_version": VERSION,
     }
     tell_facts(facts, as_json=as_json)

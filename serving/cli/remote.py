@@ -105,9 +105,13 @@ def client_decode(
     format: flags.Format = None,
     quality: flags.Quality = None,
     max_tokens: Annotated[int | None, typer.Option(min=0, help="Decode only this prefix.")] = None,
+    realism: flags.RealismShare = 0.0,
+    steps: flags.Steps = flags.DEFAULT_STEP_COUNT,
+    seed: flags.Seed = 0,
     as_json: flags.Json = False,
 ) -> None:
     """Turn .tsr streams, or any prefix of them, into pictures on a server."""
+    wanted = flags.realism(realism, steps, seed)
     format_name, ending = flags.picture_format(format, single_file(files, out))
     jobs = plan_jobs(files, out, ending)
     with _connect(target) as client:
@@ -117,7 +121,14 @@ def client_decode(
             if max_tokens is not None:
                 sequence = sequence.prefix(max_tokens)
             with _failures_as_ours():
-                picture = client.decode(sequence, format_name, quality=quality)
+                picture = client.decode(
+                    sequence,
+                    format_name,
+                    quality=quality,
+                    realism=wanted.strength,
+                    steps=wanted.steps,
+                    seed=wanted.seed,
+                )
             return Result(
                 picture, size_facts(sequence.source) | {"tokens": sequence.length, "bytes": len(picture)}
             )

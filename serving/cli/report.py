@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving.cli.files import STREAM, Job, read_input, write_output
-from tokenizer.errors import ArtifactError, ProviderError, TokenizerError
+from tokenizer.errors import ArtifactError, ProviderError, RealismUnavailable, TokenizerError
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -50,7 +50,8 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: b
 def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: bool) -> int:
     """`run_jobs` for work that brings its own input.
 
-    Raises OutputError, ArtifactError and ProviderError: those would fail for every other input too.
+    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable: those would fail for every
+    other input too.
     """
     carries_data = any(job.target == STREAM for job in jobs)
     bad_inputs = 0
@@ -59,7 +60,7 @@ def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: boo
         for job in jobs:
             try:
                 facts = _run_job(job, work)
-            except (ArtifactError, ProviderError):
+            except (ArtifactError, ProviderError, RealismUnavailable):
                 raise
             except (TokenizerError, OSError) as error:
                 bad_inputs += 1

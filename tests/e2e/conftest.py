@@ -42,8 +42,8 @@ def start_server(server_loop: asyncio.AbstractEventLoop) -> Iterator[StartServer
     """Start servers with settings of the test's choice; all are stopped at its end."""
     started: list[Running] = []
 
-    def start(*, load: bool = True, **settings) -> Running:
-        tokenizer = FakeTokenizer()
+    def start(*, load: bool = True, has_realism: bool = False, **settings) -> Running:
+        tokenizer = FakeTokenizer(has_realism=has_realism)
         config = ServingConfig(port=0, metrics_port=0, **settings)
         running = Running(build(config, tokenizer), tokenizer, server_loop)
         started.append(running)

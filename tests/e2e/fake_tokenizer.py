@@ -28,6 +28,7 @@ class FakeTokenizer:
     digest: str = "ab" * 32
     gate: threading.Event = field(default_factory=threading.Event)
     calls: list[tuple[str, int]] = field(default_factory=list)
+    has_realism: bool = False
     poison: int | None = None
     """A picture whose first value is this breaks the model."""
 
@@ -43,9 +44,11 @@ class FakeTokenizer:
             raise RuntimeError("secret path /srv/model/weights.bin is broken")
         return [self._encode(image, canvas_area_px) for image in images]
 
-    def decode(self, sequences, *, max_pixels=50_000_000):
+    def decode(self, sequences, *, max_pixels=50_000_000, realism=0.0, steps=4, seed=0):
+        """Realism, steps and seed show as brightness, so that a test sees which arrived."""
         self._enter("decode", len(sequences))
-        return [self._decode(sequence) for sequence in sequences]
+        brighter = round(100 * realism) + 10 * steps + seed if realism else 0
+        return [self._decode(sequence) + np.uint8(brighter) for sequence in sequences]
 
     def _enter(self, op: str, count: int) -> None:
         self.calls.append((op, count))

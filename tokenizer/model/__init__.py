@@ -2,5 +2,6 @@
 
 from tokenizer.model.adaptive_tokenizer import AdaptiveTokenizer, ModelConfig
 from tokenizer.model.halting import DistortionHead
+from tokenizer.model.refiner import Refiner, RefinerConfig
 
-__all__ = ["AdaptiveTokenizer", "DistortionHead", "ModelConfig"]
+__all__ = ["AdaptiveTokenizer", "DistortionHead", "ModelConfig", "Refiner", "RefinerConfig"]

@@ -63,14 +63,19 @@ class ResidualUNet(nn.Module):
     """Picture and condition -> a correction of the picture; exactly zero before training."""
 
     def __init__(
-        self, widths: Sequence[int], depths: Sequence[int], num_conditions: int, condition_width: int = 128
+        self,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        num_conditions: int,
+        condition_width: int = 128,
+        input_channels: int = 3,
     ) -> None:
         super().__init__()
         pixels = 3 * DOWNSCALE**2
         self.condition = nn.Sequential(
             nn.Linear(num_conditions, condition_width), nn.SiLU(), nn.Linear(condition_width, condition_width)
         )
-        self.inward = nn.Conv2d(pixels, widths[0], 3, padding=1)
+        self.inward = nn.Conv2d(input_channels * DOWNSCALE**2, widths[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
         self.encoder = nn.ModuleList(
@@ -84,10 +89,10 @@ class ResidualUNet(nn.Module):
         assert self.outward.bias is not None
         nn.init.zeros_(self.outward.bias)
 
-    def forward(self, image_B3HW: Tensor, conditions: Tensor) -> Tensor:
-        """[B, 3, H, W] about -1..1 and [B, K] -> residual [B, 3, H, W]."""
+    def forward(self, image_BCHW: Tensor, conditions: Tensor) -> Tensor:
+        """[B, input_channels, H, W] about -1..1 and [B, K] -> residual [B, 3, H, W]."""
         condition_BD: Tensor = self.condition(conditions)
-        x: Tensor = self.inward(F.pixel_unshuffle(image_B3HW, DOWNSCALE))
+        x: Tensor = self.inward(F.pixel_unshuffle(image_BCHW, DOWNSCALE))
         skips: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
             x = stage(x, condition_BD)

@@ -11,18 +11,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("ref", "providers", "max_token_count_256", "predicts_quality", "default")
+    __slots__ = ("ref", "providers", "max_token_count_256", "predicts_quality", "default", "has_realism")
     REF_FIELD_NUMBER: _ClassVar[int]
     PROVIDERS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKEN_COUNT_256_FIELD_NUMBER: _ClassVar[int]
     PREDICTS_QUALITY_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    HAS_REALISM_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.ModelRef
     providers: _containers.RepeatedScalarFieldContainer[str]
     max_token_count_256: int
     predicts_quality: bool
     default: bool
-    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: _Optional[bool] = ..., default: _Optional[bool] = ...) -> None: ...
+    has_realism: bool
+    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: _Optional[bool] = ..., default: _Optional[bool] = ..., has_realism: _Optional[bool] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -73,7 +75,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., codestream_versions: _Optional[_Iterable[int]] = ..., input_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., ready: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline")
+    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count")
     MAX_REQUEST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +89,7 @@ class Limits(_message.Message):
     MAX_QUEUE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    MAX_REALISM_STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     max_request_size_bytes: int
     max_response_size_bytes: int
     max_image_size_bytes: int
@@ -100,4 +103,5 @@ class Limits(_message.Message):
     max_queue_size_bytes: int
     max_batch_item_count: int
     default_deadline: _duration_pb2.Duration
-    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_realism_step_count: int
+    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ...) -> None: ...

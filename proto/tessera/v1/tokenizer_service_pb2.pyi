@@ -134,10 +134,16 @@ class DecodeRequest(_message.Message):
     def __init__(self, codestream: _Optional[bytes] = ..., tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ..., max_token_count: _Optional[int] = ..., output: _Optional[_Union[_types_pb2.OutputFormat, _Mapping]] = ..., options: _Optional[_Union[DecodeOptions, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class DecodeOptions(_message.Message):
-    __slots__ = ("strict",)
+    __slots__ = ("strict", "seed", "realism", "step_count")
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    REALISM_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     strict: bool
-    def __init__(self, strict: _Optional[bool] = ...) -> None: ...
+    seed: int
+    realism: float
+    step_count: int
+    def __init__(self, strict: _Optional[bool] = ..., seed: _Optional[int] = ..., realism: _Optional[float] = ..., step_count: _Optional[int] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("image", "token_count", "total_token_count", "model", "timings")

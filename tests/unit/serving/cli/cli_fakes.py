@@ -22,6 +22,7 @@ class ThumbnailTokenizer:
     """Same methods as ImageTokenizer; 192 tokens that are an 8x8 thumbnail, and a made-up curve."""
 
     name, version, fingerprint, digest = "thumbnail", "1", FINGERPRINT, FINGERPRINT * 8
+    has_realism = True
 
     def max_tokens(self, canvas: Size) -> int:
         return 192
@@ -41,7 +42,12 @@ class ThumbnailTokenizer:
 
     cut = ImageTokenizer.cut
 
-    def decode(self, sequences: Sequence[TokenSequence]) -> list[np.ndarray]:
+    def decode(
+        self, sequences: Sequence[TokenSequence], *, realism: float = 0.0, steps: int = 4, seed: int = 0
+    ) -> list[np.ndarray]:
+        """Realism inverts the picture, so that a test sees whether it was asked for."""
+        if realism:
+            return [255 - picture for picture in self.decode(sequences)]
         for sequence in sequences:
             if sequence.fingerprint != FINGERPRINT:
                 raise FingerprintMismatch(f"made by {sequence.fingerprint}, this is {FINGERPRINT}")

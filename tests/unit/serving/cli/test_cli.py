@@ -10,13 +10,15 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
-from cli_fakes import FINGERPRINT, Ran
+from cli_fakes import FINGERPRINT, Ran, ThumbnailTokenizer
 from PIL import Image
 
 from serving.cli import flags, local
 from serving.cli.files import plan_jobs
 from tokenizer.canvas import Size
+from tokenizer.errors import RealismUnavailable
 from tokenizer.images import read_image
 from tokenizer.sequence import TokenSequence
 
@@ -147,6 +149,11 @@ def test_an_unwritable_output_is_a_failure_of_the_tool(folder: Path) -> None:
         ["decode", "x.tsr", "--format", "gif"],
         ["decode", "x.tsr", "--bare"],
         ["decode", "x.tsr", "--bare", "--size", "0x4"],
+        ["decode", "x.tsr", "--realism", "1.5"],
+        ["decode", "x.tsr", "--realism", "nan"],
+        ["decode", "x.tsr", "--realism", "1", "--steps", "9"],
+        ["decode", "x.tsr", "--realism", "1", "--seed", "-1"],
+        ["client", "decode", "x.tsr", "--realism", "nan"],
         ["truncate", "x.tsr", "-o", "y.tsr"],
         ["truncate", "x.tsr", "--max-bytes", "20"],
         ["info", "x.tsr", "--model", "default"],
@@ -172,6 +179,27 @@ def test_decode_chooses_the_format_by_the_ending(folder: Path) -> None:
     for name, magic in (("x.png", b"\x89PNG"), ("x.JPG", b"\xff\xd8\xff"), ("x.webp", b"RIFF")):
         assert Ran("decode", "a.tsr", "-o", name).code == 0
         assert Path(name).read_bytes().startswith(magic)
+
+
+def test_decode_shows_realism_where_asked(folder: Path) -> None:
+    """The fake model answers realism with the negative."""
+    Ran("encode", "a.png")
+    for name, options in (("plain", ()), ("real", ("--realism", "0.7", "--steps", "2", "--seed", "5"))):
+        assert Ran("decode", "a.tsr", "-o", f"{name}.png", *options).code == 0
+    plain, real = (read_image(Path(f"{name}.png").read_bytes()) for name in ("plain", "real"))
+    assert np.array_equal(real, 255 - plain)
+
+
+def test_realism_that_the_model_has_not_is_a_failure_of_the_tool(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RealismUnavailable("no refiner")
+
+    monkeypatch.setattr(ThumbnailTokenizer, "decode", refuse)
+    Ran("encode", "a.png", "b.jpg", "-o", "out/")
+    ran = Ran("decode", "out/a.tsr", "out/b.tsr", "--realism", "1")
+    assert (ran.code, ran.err) == (1, "error: no refiner [OPERATION_UNSUPPORTED]\n")
 
 
 def test_decode_of_a_prefix_equals_decode_of_a_truncated_file(folder: Path) -> None:
@@ -223,6 +251,7 @@ def test_info_reads_the_header_of_any_model(folder: Path) -> None:
 
 def test_info_tells_about_a_model(folder: Path) -> None:
     facts = json.loads(Ran("info", "--model", "default", "--json").out)
+    assert facts["has_realism"] is True
     assert (facts["name"], facts["fingerprint"], facts["max_tokens_at_256x256"]) == (
         "thumbnail",
         FINGERPRINT,

@@ -68,8 +68,8 @@ class FailingClient:
         (sequence,) = ThumbnailTokenizer().encode([read_image(image)])
         return sequence if budget is None else sequence.prefix(budget.max_tokens or 0)
 
-    def decode(self, sequence: TokenSequence, format: str, *, quality: int | None) -> bytes:
-        return write_image(ThumbnailTokenizer().decode([sequence])[0], format, quality)
+    def decode(self, sequence: TokenSequence, format: str, *, quality: int | None, **realism: float) -> bytes:
+        return write_image(ThumbnailTokenizer().decode([sequence], **realism)[0], format, quality)
 
 
 @pytest.fixture

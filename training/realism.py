@@ -1,0 +1,202 @@
+"""RefinerTrainer: teaches the flow from fidelity decodes to real pictures, on a frozen tokenizer.
+
+pictures ─ FrozenTokenizer ─ x_hat ┐ (one decode, several crops, times and noises)
+    └──────────── x ───────────────┴─ y_t ─ Refiner ─ v      loss = |v - (y_1 - y_0)|^2 / r^2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokenizer.canvas import Size, is_canvas
+from tokenizer.model import Refiner, RefinerConfig
+from tokenizer.model.nested_dropout import sample_lengths
+from tokenizer.model.refiner import residual_scale
+from tokenizer.realism import warp
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.config import DataConfig, OptimConfig
+from training.data import PictureSet
+from training.frozen_tokenizer import Decoded, FrozenTokenizer
+from training.loop import train_loop
+from training.losses import pyramid_moment_distance
+from training.optim import WeightAverage, rate_at, set_rate
+
+
+@dataclass(frozen=True)
+class RefinerTrainConfig:
+    """One run of the refiner, from a tokenizer's checkpoint to its own."""
+
+    name: str
+    data: DataConfig = field(default_factory=DataConfig)
+    refiner: RefinerConfig = field(default_factory=RefinerConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    canvas: Size = field(default=Size(256, 256))
+    """Grid on which prefixes are decoded."""
+    crop: Size = field(default=Size(128, 128))
+    """Part of the canvas that a step trains on: a convolution learns the whole from parts."""
+    batch_size: int = 16
+    draws_per_decode: int = 4
+    """Steps that use one batch of decodes, each with other crops, times and noises. A decode of the whole
+    canvas costs about as much as a step; done for each step anew, it would take half of the time."""
+    num_steps: int = 20_000
+    min_tokens: int = 8
+    uniform_share: float = 0.2
+    """Share of prefixes drawn uniformly, the rest log-uniformly: long prefixes leave little to imagine."""
+    moment_weight: float = 0.0
+    """Weight of `pyramid_moment_distance` between real pictures and where one step from y_t would end.
+    Off: it has not been shown to help."""
+    seed: int = 0
+    log_every: int = 50
+    checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        wrong = [size for size in (self.canvas, self.crop) if not is_canvas(size)]
+        if wrong:
+            raise ValueError(f"canvas and crop need sides that are multiples of 16, got {wrong}")
+        if self.crop.width_px > self.canvas.width_px or self.crop.height_px > self.canvas.height_px:
+            raise ValueError(f"a crop of {self.crop} does not fit on a canvas of {self.canvas}")
+        if min(self.batch_size, self.num_steps, self.draws_per_decode) < 1:
+            raise ValueError(
+                f"at least one picture, step and draw, got "
+                f"{self.batch_size}, {self.num_steps} and {self.draws_per_decode}"
+            )
+        if self.moment_weight < 0:
+            raise ValueError(f"moment_weight must be at least 0, got {self.moment_weight}")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RefinerTrainConfig:
+        """Inverse of `dataclasses.asdict`."""
+        return cls(
+            **{
+                **data,
+                "data": DataConfig(**data["data"]),
+                "refiner": RefinerConfig(**data["refiner"]),
+                "optim": OptimConfig(**data["optim"]),
+                "canvas": Size(**data["canvas"]),
+                "crop": Size(**data["crop"]),
+            }
+        )
+
+
+class RefinerTrainer:
+    """One run in a folder: `RefinerTrainer(config, tokenizer_checkpoint, pictures, folder).run()`."""
+
+    def __init__(
+        self, config: RefinerTrainConfig, tokenizer: Path, pictures: PictureSet, folder: Path
+    ) -> None:
+        self.config, self.pictures, self.folder = config, pictures, folder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = FrozenTokenizer(tokenizer, self.device)
+        torch.manual_seed(config.seed)
+        self.refiner = Refiner(config.refiner).to(self.device)
+        if self.device.type == "cpu":
+            self.refiner.to(memory_format=torch.channels_last)
+        self.average = WeightAverage(self.refiner, config.optim.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": list(self.refiner.parameters()), "rate_share": 1.0}],
+            lr=config.optim.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.optim.weight_decay,
+        )
+        self.step = 0
+        self._decoded: tuple[int, Decoded] | None = None
+        if self.path.exists():
+            self._resume(load_checkpoint(self.path))
+
+    @property
+    def path(self) -> Path:
+        """Where this run's checkpoint lies."""
+        return self.folder / "checkpoint.pt"
+
+    def run(self) -> None:
+        """Train until `num_steps`, with a progress bar, TensorBoard scalars and checkpoints."""
+        train_loop(self, self.config.name, self.config.num_steps)
+
+    def train_step(self) -> dict[str, float]:
+        """One optimizer step; returns the losses. An untrained refiner has a flow loss of about 1."""
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        batch = self._decodes().crop(config.crop, generator)
+        set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = flow_losses(self.refiner, batch, generator, config.moment_weight)
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.refiner.parameters(), config.optim.clip_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+            self.average.update(self.refiner)
+        return {**{name: float(loss.detach()) for name, loss in losses.items()}, "gradient_norm": float(norm)}
+
+    def _decodes(self) -> Decoded:
+        """Decodes of this step's pictures at random lengths; a function of config and step alone."""
+        config, number = self.config, self.step // self.config.draws_per_decode
+        if self._decoded is None or self._decoded[0] != number:
+            pictures = self.pictures.batch(number, config.batch_size, config.canvas, config.seed)
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+            most = self.tokenizer.max_tokens(config.canvas)
+            shortest = min(config.min_tokens, most)
+            lengths = sample_lengths(len(pictures), most, shortest, generator, config.uniform_share)
+            self._decoded = number, self.tokenizer.decode(pictures, lengths)
+        return self._decoded[1]
+
+    def save(self) -> None:
+        """Write all that resuming and export need."""
+        save_checkpoint(
+            self.path,
+            {
+                "config": dataclasses.asdict(self.config),
+                "tokenizer": {"name": self.tokenizer.name, "steps": self.tokenizer.steps},
+                "probe": torch.from_numpy(self.tokenizer.probe()),
+                "model": self.refiner.state_dict(),
+                "average": self.average.module.state_dict(),
+                "updates": self.average.updates,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+            },
+        )
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        self.refiner.load_state_dict(state["model"])
+        self.average.module.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def flow_losses(
+    refiner: Refiner, batch: Decoded, generator: torch.Generator, moment_weight: float = 0.0
+) -> dict[str, Tensor]:
+    """Squared error of the velocity at random times (PMRF, eq. 8), in units of the expected error.
+
+    Times are drawn as densely as the sampler steps (`warp`). With a weight, also the moments of the
+    one-step endpoint y_t + (1 - t) v; it is a sample near t = 1 only, so it counts by t.
+    """
+    device = batch.image.device
+    scale = residual_scale(batch.expected_mse)[:, None, None, None]
+    time_B = warp(torch.rand(len(scale), generator=generator)).to(device)
+    noise = torch.randn(batch.image.shape, generator=generator).to(device)
+    start, end = refiner.config.noise_share * noise, (batch.image - batch.fidelity) / scale
+    t = time_B[:, None, None, None]
+    state = (1 - t) * start + t * end
+    with torch.autocast(device.type, torch.bfloat16):
+        velocity = refiner.normalised(state, batch.fidelity, time_B, batch.length, batch.expected_mse)
+    losses = {"flow": (velocity - (end - start)).square().mean()}
+    if moment_weight:
+        reached = batch.fidelity + scale * (state + (1 - t) * velocity)
+        distance = pyramid_moment_distance(reached, batch.image)
+        losses["moments"] = moment_weight * (time_B * distance).mean()
+    return losses
+
+
+def load_refiner(checkpoint: Path) -> tuple[Refiner, dict[str, Any]]:
+    """The averaged refiner of a run, and its whole checkpoint."""
+    state = load_checkpoint(checkpoint)
+    refiner = Refiner(RefinerTrainConfig.from_dict(state["config"]).refiner)
+    refiner.load_state_dict(state["average"])
+    return refiner.eval(), state
