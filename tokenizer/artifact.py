@@ -3,6 +3,7 @@
 config.json     TokenizerConfig
 manifest.json   hash of every other file, fingerprint, versions, parity, data, measured quality
 tables.npz      SpectralTables
+contexts.npz    ContextTables
 encoder.onnx    image, vertical, horizontal -> coefficients, reference, energy
 decoder.onnx    means, length, expected_mse, vertical, horizontal -> image
 halting.onnx    linear_psnr_db, features -> psnr_db
@@ -18,16 +19,19 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tokenizer.config import TokenizerConfig
+from tokenizer.contexts import ContextTables
 from tokenizer.errors import ArtifactError
 from tokenizer.spectral import SpectralTables
 
+Tables = TypeVar("Tables", SpectralTables, ContextTables)
+
 GRAPHS = ("encoder.onnx", "decoder.onnx", "halting.onnx")
-FILES = ("config.json", "tables.npz", *GRAPHS)
+FILES = ("config.json", "tables.npz", "contexts.npz", *GRAPHS)
 # Optional: without it a model decodes for fidelity only. No token depends on it, nor does the digest.
 REFINER = "refiner.onnx"
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -41,6 +45,7 @@ class ModelArtifact:
     path: Path
     config: TokenizerConfig
     tables: SpectralTables
+    contexts: ContextTables
     manifest: dict[str, Any]
     graphs: dict[str, bytes]
     """Bytes of each ONNX graph, by file name."""
@@ -65,7 +70,9 @@ class ModelArtifact:
         graphs = {name: contents[name] for name in GRAPHS}
         if REFINER in manifest["files"]:
             graphs[REFINER] = _read_verified(path, REFINER, manifest)
-        return cls(path, config, tables_from_bytes(contents["tables.npz"]), manifest, graphs)
+        tables = tables_from_bytes(SpectralTables, contents["tables.npz"])
+        contexts = tables_from_bytes(ContextTables, contents["contexts.npz"])
+        return cls(path, config, tables, contexts, manifest, graphs)
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -82,20 +89,20 @@ def shipped() -> list[str]:
     return sorted(p.parent.name for p in PRETRAINED.glob("*/manifest.json"))
 
 
-def tables_to_bytes(tables: SpectralTables) -> bytes:
-    """Compressed npz of all tables."""
+def tables_to_bytes(tables: SpectralTables | ContextTables) -> bytes:
+    """Compressed npz of all arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)})
     return buffer.getvalue()
 
 
-def tables_from_bytes(data: bytes) -> SpectralTables:
+def tables_from_bytes(kind: type[Tables], data: bytes) -> Tables:
     """Inverse of `tables_to_bytes`. Raises ArtifactError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return SpectralTables(**{f.name: arrays[f.name] for f in dataclasses.fields(SpectralTables)})
+            return kind(**{f.name: arrays[f.name] for f in dataclasses.fields(kind)})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"tables.npz cannot be read: {error}") from error
+        raise ArtifactError(f"{kind.__name__} cannot be read: {error}") from error
 
 
 def sha256(data: bytes) -> str:

@@ -1,7 +1,7 @@
 """pack / unpack: TokenSequence <-> bytes of a `.tsr` file. The specification is docs/bitstream.md.
 
 byte  0      0xD7
-byte  1      0101 vvv c     vvv = version, c = 1 if the canvas is given explicitly
+byte  1      0101 vvv c     vvv = version: 1 fixed coding, 2 range coding; c = 1 if the canvas is given
 byte  2-5    fingerprint of the model
 byte  6-7    source width - 1, big-endian
 byte  8-9    source height - 1, big-endian
@@ -14,12 +14,14 @@ from __future__ import annotations
 import struct
 
 from tokenizer.canvas import MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size, choose_canvas, is_canvas
+from tokenizer.coding import Coding
 from tokenizer.errors import BitstreamError
 from tokenizer.sequence import TokenSequence
 
 MAGIC = 0xD7
-VERSION = 1
-_KIND = 0b0101_0000 | VERSION << 1
+VERSIONS = {Coding.FIXED: 1, Coding.RANGE: 2}
+_CODINGS = {version: coding for coding, version in VERSIONS.items()}
+_KIND = 0b0101_0000
 _FIXED = struct.Struct(">BB4sHH")
 MAX_HEADER_SIZE_BYTES = _FIXED.size + 2
 
@@ -39,7 +41,7 @@ def pack(sequence: TokenSequence) -> bytes:
     explicit = canvas != choose_canvas(source)
     header = _FIXED.pack(
         MAGIC,
-        _KIND | explicit,
+        _KIND | VERSIONS[sequence.coding] << 1 | explicit,
         _fingerprint_bytes(sequence.fingerprint),
         source.width_px - 1,
         source.height_px - 1,
@@ -54,15 +56,17 @@ def unpack(data: bytes) -> TokenSequence:
     magic, kind, fingerprint, width, height = _FIXED.unpack_from(data)
     if magic != MAGIC or kind & 0xF0 != 0x50:
         raise BitstreamError(f"not a Tessera stream: begins with {bytes(data[:2]).hex()}, not d75x")
-    if kind & ~1 != _KIND:
-        raise BitstreamError(f"stream version {kind >> 1 & 7} is not supported, only {VERSION} is")
+    version = kind >> 1 & 7
+    if version not in _CODINGS:
+        raise BitstreamError(f"stream version {version} is not supported, only {sorted(_CODINGS)} are")
     source = Size(width + 1, height + 1)
     start, canvas = _FIXED.size, choose_canvas(source)
     if kind & 1:
         if len(data) < MAX_HEADER_SIZE_BYTES:
             raise BitstreamError(f"this header has {MAX_HEADER_SIZE_BYTES} bytes, got {len(data)}")
         start, canvas = MAX_HEADER_SIZE_BYTES, _unpack_canvas(data)
-    return TokenSequence(bytes(data[start:]), source, fingerprint.hex(), canvas)
+    tokens = bytes(data[start:])
+    return TokenSequence(tokens, source, fingerprint.hex(), canvas, coding=_CODINGS[version])
 
 
 def _fingerprint_bytes(fingerprint: str) -> bytes:

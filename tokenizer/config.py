@@ -6,9 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tokenizer.coding import Coding
 from tokenizer.errors import ArtifactError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Moves whenever resizing or pixel scaling changes: the same picture would give other tokens.
 PREPROCESS_VERSION = 1
 PRECISIONS = ("fp32", "int8")
@@ -24,9 +25,9 @@ class TokenizerConfig:
     """Meaning of the tokens; only "spectral" so far."""
     candidate_lengths: tuple[int, ...]
     """Lengths, on a 256 x 256 canvas, at which the halting head predicts PSNR."""
-    margin_scores: dict[str, tuple[float, ...]]
-    """Per coverage (as text, so that JSON keeps the key exact) and candidate length, how many predicted
-    spreads the margin takes: calibrated on pictures that the head has not seen."""
+    margin_scores: dict[str, dict[str, tuple[float, ...]]]
+    """Per coding, coverage (as text, so that JSON keeps the key exact) and candidate length, how many
+    predicted spreads the margin takes: calibrated on pictures that the head has not seen."""
     format_version: int = FORMAT_VERSION
     preprocess_version: int = PREPROCESS_VERSION
     precision: str = "fp32"
@@ -40,14 +41,16 @@ class TokenizerConfig:
             raise ArtifactError(f"precision must be among {', '.join(PRECISIONS)}, got {self.precision!r}")
         if list(self.candidate_lengths) != sorted(set(self.candidate_lengths)):
             raise ArtifactError(f"candidate lengths must increase, got {self.candidate_lengths}")
-        for coverage, scores in self.margin_scores.items():
-            if not 0.0 < float(coverage) < 1.0 or len(scores) != len(self.candidate_lengths):
-                raise ArtifactError(f"coverage {coverage!r} needs one margin score per candidate length")
+        for coding, per_coverage in self.margin_scores.items():
+            if coding not in list(Coding):
+                raise ArtifactError(f"coding {coding!r} is unknown; known: {', '.join(Coding)}")
+            for coverage, scores in per_coverage.items():
+                if not 0.0 < float(coverage) < 1.0 or len(scores) != len(self.candidate_lengths):
+                    raise ArtifactError(f"coverage {coverage!r} needs one margin score per candidate length")
 
-    @property
-    def scores(self) -> dict[float, tuple[float, ...]]:
-        """Margin scores per coverage."""
-        return {float(coverage): scores for coverage, scores in self.margin_scores.items()}
+    def scores(self, coding: Coding) -> dict[float, tuple[float, ...]]:
+        """Margin scores per coverage; none for a coding that was not calibrated."""
+        return {float(coverage): scores for coverage, scores in self.margin_scores.get(coding, {}).items()}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; the same config is the same bytes."""
@@ -59,7 +62,10 @@ class TokenizerConfig:
         try:
             data: dict[str, Any] = json.loads(text)
             _check_versions(data["format_version"], data["preprocess_version"])
-            scores = {name: tuple(values) for name, values in data["margin_scores"].items()}
+            scores = {
+                coding: {coverage: tuple(values) for coverage, values in per_coverage.items()}
+                for coding, per_coverage in data["margin_scores"].items()
+            }
             return cls(
                 **{**data, "candidate_lengths": tuple(data["candidate_lengths"]), "margin_scores": scores}
             )

@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.coding import Coding
 from tokenizer.config import TokenizerConfig
 from tokenizer.distortion import DistortionCurve
 from tokenizer.halting_features import block_features, picture_features
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import resize
 from tokenizer.spectral import SpectralLayout
+from tokenizer.stream_codec import Stream
 
 # Detail finer than this many pixels is not counted when a source is far larger than its canvas:
 # it holds little energy, and comparing at full size would cost more than encoding.
@@ -38,15 +40,14 @@ class CurvePredictor:
 
     def predict(
         self,
-        cells: NDArray[np.int64],
+        stream: Stream,
+        coding: Coding,
         reference: NDArray[np.float32],
-        energy: float,
-        class_id: int,
         canvas: Size,
         pixels: NDArray[np.uint8],
         resample_mse: float,
     ) -> DistortionCurve:
-        """Curve of one picture from its `pixels` on the canvas.
+        """Curve of one picture's stream, from its `pixels` on the canvas and their coefficients.
 
         `resample_mse` is what the canvas itself loses against the source.
         """
@@ -54,11 +55,10 @@ class CurvePredictor:
         learned = head_lengths(self._config.candidate_lengths, canvas)
         beyond = _doubling(learned[-1], available)
         lengths = [min(length, available) for length in learned] + beyond
-        mse = self._layout.distortion(cells, reference, energy, class_id, canvas, lengths)
-        linear = linear_psnr_db(mse)
+        linear = linear_psnr_db(stream.distortion(lengths))
         out = self._head.run(
             linear_psnr_db=linear[None, : len(learned)],
-            features=picture_features(self._layout, reference, canvas, pixels)[None],
+            features=picture_features(self._layout, reference, canvas, pixels, coding)[None],
             blocks=block_features(pixels)[None],
         )
         # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
@@ -66,7 +66,7 @@ class CurvePredictor:
         spread = np.pad(out["spread_db"][0], (0, len(beyond)), mode="edge")
         bounds = {
             coverage: psnr - spread * np.pad(scores, (0, len(beyond)), mode="edge")
-            for coverage, scores in self._config.scores.items()
+            for coverage, scores in self._config.scores(coding).items()
         }
         return _curve(
             lengths,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.spectral import SpectralLayout
 
 BLOCK_PX = 16
@@ -24,10 +25,15 @@ Plane = NDArray[np.float32]
 
 
 def picture_features(
-    layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size, pixels: NDArray[np.uint8]
+    layout: SpectralLayout,
+    reference: NDArray[np.float32],
+    canvas: Size,
+    pixels: NDArray[np.uint8],
+    coding: Coding,
 ) -> Plane:
-    """Numbers of the whole picture, f32[S]."""
-    return np.concatenate((log_band_energy(layout, reference, canvas), log_structure(pixels)))
+    """Numbers of the whole picture, and the coding that its stream has, f32[S]."""
+    is_range = np.asarray([coding is Coding.RANGE], np.float32)
+    return np.concatenate((log_band_energy(layout, reference, canvas), log_structure(pixels), is_range))
 
 
 def log_band_energy(layout: SpectralLayout, reference: NDArray[np.float32], canvas: Size) -> Plane:

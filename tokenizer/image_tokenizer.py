@@ -14,6 +14,7 @@ from tokenizer.artifact import ModelArtifact
 from tokenizer.bitstream import header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.errors import (
     BitstreamError,
     FingerprintMismatch,
@@ -29,7 +30,8 @@ from tokenizer.quality import psnr_db
 from tokenizer.quality_search import quality_length
 from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder
 from tokenizer.sequence import TokenSequence
-from tokenizer.spectral import SpectralLayout, block_size, dct_basis
+from tokenizer.spectral import block_size, dct_basis
+from tokenizer.stream_codec import StreamCodec
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
@@ -52,12 +54,12 @@ class ImageTokenizer:
         self, artifact: ModelArtifact, providers: Sequence[str] = ("cpu",), num_threads: int = 1
     ) -> None:
         self.artifact = artifact
-        self.layout = SpectralLayout(artifact.tables)
+        self.codec = StreamCodec(artifact.tables, artifact.contexts)
         self.encoder, self.decoder, halting = (
             OnnxSession(artifact.graphs[name], providers, num_threads)
             for name in ("encoder.onnx", "decoder.onnx", "halting.onnx")
         )
-        self._curves = CurvePredictor(halting, self.layout, artifact.config)
+        self._curves = CurvePredictor(halting, self.codec.spectral, artifact.config)
         self._realism = RealismDecoder.from_artifact(artifact, providers, num_threads)
 
     @classmethod
@@ -103,18 +105,20 @@ class ImageTokenizer:
 
     def max_tokens(self, canvas: Size) -> int:
         """Tokens of a whole stream on this canvas; 2048 at 256 x 256."""
-        return self.layout.max_tokens(canvas)
+        return self.codec.max_tokens(canvas)
 
     def encode(
         self,
         images: Sequence[Pixels | Image.Image],
         budget: TokenBudget | None = None,
         *,
+        coding: Coding = DEFAULT_CODING,
         canvas_area_px: int = DEFAULT_AREA_PX,
     ) -> list[TokenSequence]:
         """Tokenize pictures of any size: uint8 HWC arrays (grey HW is fine) or Pillow images.
 
-        Without a budget every token is kept; cut later with `prefix`. One pass serves every budget.
+        Without a budget every token is kept; cut later with `prefix`. One pass serves every budget. The
+        coding `fixed` gives every bit one meaning by its place, for language models; `range` is shorter.
         Alpha is laid on white, EXIF rotation applied. Raises ImageError, InvalidBudget.
         """
         _refuse_single(images)
@@ -131,7 +135,7 @@ class ImageTokenizer:
             out = self.encoder.run(image=batch, vertical=vertical, horizontal=horizontal)
             for row, i in enumerate(members):
                 one = {name: value[row] for name, value in out.items()}
-                whole = self._tokenize(one, pictures[i], fitted[i])
+                whole = self._tokenize(one, pictures[i], fitted[i], Coding(coding))
                 encoded[i] = self.cut(whole, budget, pictures[i])
         return [sequence for sequence in encoded if sequence is not None]
 
@@ -159,7 +163,7 @@ class ImageTokenizer:
             self.check(sequence, max_pixels)
         decoded: list[Pixels | None] = [None] * len(sequences)
         for canvas, members in _group([s.canvas for s in sequences]).items():
-            images = self._synthesize([sequences[i].tokens for i in members], canvas, wanted)
+            images = self._synthesize([sequences[i] for i in members], canvas, wanted)
             for image, i in zip(images, members, strict=True):
                 decoded[i] = resize(image, sequences[i].source)
         return [pixels for pixels in decoded if pixels is not None]
@@ -216,38 +220,33 @@ class ImageTokenizer:
             )
 
     def _tokenize(
-        self, out: dict[str, NDArray[np.float32]], picture: Pixels, fitted: Pixels
+        self, out: dict[str, NDArray[np.float32]], picture: Pixels, fitted: Pixels, coding: Coding
     ) -> TokenSequence:
         """All tokens and the curve of one picture, from what the encoder graph put out."""
         source, canvas = (Size(pixels.shape[1], pixels.shape[0]) for pixels in (picture, fitted))
-        class_id = self.layout.choose_class(out["coefficients"], canvas)
-        cells = self.layout.cells(out["coefficients"], class_id, canvas)
-        curve = self._curves.predict(
-            cells,
-            out["reference"],
-            float(out["energy"]),
-            class_id,
-            canvas,
-            fitted,
-            resample_mse(picture, fitted),
-        )
-        tokens = self.layout.tokens(cells, class_id, canvas)
-        return TokenSequence(tokens, source, self.fingerprint, canvas, curve)
+        coefficients, reference = out["coefficients"], out["reference"]
+        stream = self.codec.encode(coefficients, reference, float(out["energy"]), canvas, coding)
+        lost = resample_mse(picture, fitted)
+        curve = self._curves.predict(stream, coding, reference, canvas, fitted, lost)
+        return TokenSequence(stream.tokens, source, self.fingerprint, canvas, curve, coding)
 
-    def _synthesize(self, sequences: Sequence[bytes], canvas: Size, realism: Realism) -> Pixels:
+    def _synthesize(self, sequences: Sequence[TokenSequence], canvas: Size, realism: Realism) -> Pixels:
         inputs = self.decoder_inputs(sequences, canvas)
         image = self.decoder.run(**inputs)["image"]
         if self._realism is not None:
             image = self._realism.refine(image, inputs["length"], inputs["expected_mse"], realism)
         return from_model_output(image)
 
-    def decoder_inputs(self, streams: Sequence[bytes], canvas: Size) -> dict[str, NDArray[np.float32]]:
-        """What the decoder graph is given for these tokens, which all are of one canvas."""
+    def decoder_inputs(
+        self, sequences: Sequence[TokenSequence], canvas: Size
+    ) -> dict[str, NDArray[np.float32]]:
+        """What the decoder graph is given for these sequences, which all are of one canvas."""
         vertical, horizontal = self._basis(canvas)
+        decoded = [self.codec.decode(s.tokens, canvas, s.coding) for s in sequences]
         return {
-            "means": np.stack([self.layout.decode(tokens, canvas) for tokens in streams]),
-            "length": np.asarray([len(tokens) for tokens in streams], np.float32),
-            "expected_mse": np.asarray([self.layout.expected_mse(t, canvas) for t in streams], np.float32),
+            "means": np.stack([means for means, _ in decoded]),
+            "length": np.asarray([s.length for s in sequences], np.float32),
+            "expected_mse": np.asarray([expected for _, expected in decoded], np.float32),
             "vertical": vertical,
             "horizontal": horizontal,
         }

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.canvas import Size, choose_canvas
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.distortion import DistortionCurve
 
 
@@ -36,6 +37,9 @@ class TokenSequence:
 
     curve: DistortionCurve | None = field(default=None, compare=False, repr=False)
     """Predicted PSNR per length, known after encoding; not part of the bytes."""
+
+    coding: Coding = DEFAULT_CODING
+    """What the tokens mean: bits by their place, or the bytes of a range coder."""
 
     def __post_init__(self) -> None:
         if self.canvas == Size(0, 0):

@@ -12,14 +12,15 @@ import numpy as np
 
 from tokenizer.artifact import FILES, GRAPHS, ModelArtifact
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.onnx_session import OnnxSession
-from tokenizer.spectral import SpectralLayout
-from training.calibration import Predictions, margin_scores
+from tokenizer.stream_codec import StreamCodec
+from training.calibration import Predictions
 from training.config import DataConfig
 from training.curves import Codec, Curves, measure_curves
 from training.data import load_pictures
 from training.export import export_head, write_artifact
-from training.halting import CANDIDATE_LENGTHS, COVERAGES, fit_halting, mean_absolute_error_db
+from training.halting import CANDIDATE_LENGTHS, calibrated, fit_halting
 
 # Of the pictures that a refit is given, this share is kept for the margins.
 CALIBRATION_SHARE = 0.25
@@ -34,7 +35,7 @@ def calibrate(
     """
     artifact = ModelArtifact.load(model)
     encoder, decoder, head = (OnnxSession(artifact.graphs[name]) for name in GRAPHS)
-    codec = Codec(SpectralLayout(artifact.tables), encoder, decoder)
+    codec = Codec(StreamCodec(artifact.tables, artifact.contexts), encoder, decoder)
     canvas = Size(**artifact.manifest["recipe"]["canvases"][0])  # the one that the model was trained on
     data = DataConfig(sources=sources, held_out_share=CALIBRATION_SHARE, limit=limit)
     contents = {name: (artifact.path / name).read_bytes() for name in FILES}
@@ -46,13 +47,9 @@ def calibrate(
     else:
         lengths = artifact.config.candidate_lengths
         pictures = load_pictures(dataclasses.replace(data, held_out_share=0.0), "train")
-        curves = measure_curves(codec, pictures, canvas, lengths)
-        found = _predicted(head, curves, lengths)
-        scores = margin_scores(found, COVERAGES)
-        facts = {
-            "calibrated_on": len(pictures),
-            "mean_absolute_error_db": round(mean_absolute_error_db(found), 4),
-        }
+        curves = {coding: measure_curves(codec, pictures, canvas, lengths, coding) for coding in Coding}
+        scores, errors_db = calibrated(lambda measured: _predicted(head, measured, lengths), curves)
+        facts = {"calibrated_on": len(pictures), **errors_db}
     config = dataclasses.replace(artifact.config, candidate_lengths=lengths, margin_scores=scores)
     contents["config.json"] = config.to_json().encode()
     write_artifact(out, contents, {**artifact.manifest, "halting": {**artifact.manifest["halting"], **facts}})

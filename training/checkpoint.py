@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from tokenizer.canvas import Size
+from tokenizer.contexts import ContextTables
 from tokenizer.model import ModelConfig
 from tokenizer.spectral import SpectralTables
-from training.config import DataConfig, OptimConfig, TrainConfig
+from training.config import ContextConfig, DataConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -48,6 +49,7 @@ def config_from_dict(data: dict[str, Any]) -> TrainConfig:
             "data": DataConfig(**plain["data"]),
             "linear": LinearCodecConfig(**plain["linear"]),
             "model": ModelConfig(**plain["model"]),
+            "contexts": ContextConfig(**plain["contexts"]),
             "optim": OptimConfig(**plain["optim"]),
             "canvases": tuple(Size(**canvas) for canvas in plain["canvases"]),
         }
@@ -66,7 +68,7 @@ def changed_settings(before: dict[str, Any], now: dict[str, Any], where: tuple[s
     return changes
 
 
-def tables_to_dict(tables: SpectralTables) -> dict[str, torch.Tensor]:
+def tables_to_dict(tables: SpectralTables | ContextTables) -> dict[str, torch.Tensor]:
     """Tables as tensors."""
     return {f.name: torch.from_numpy(getattr(tables, f.name)) for f in dataclasses.fields(tables)}
 
@@ -74,3 +76,8 @@ def tables_to_dict(tables: SpectralTables) -> dict[str, torch.Tensor]:
 def tables_from_dict(data: dict[str, torch.Tensor]) -> SpectralTables:
     """Inverse of `tables_to_dict`."""
     return SpectralTables(**{name: value.numpy() for name, value in data.items()})
+
+
+def contexts_from_dict(data: dict[str, torch.Tensor]) -> ContextTables:
+    """Inverse of `tables_to_dict` for context tables."""
+    return ContextTables(**{name: value.numpy() for name, value in data.items()})

@@ -53,12 +53,25 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
+class ContextConfig:
+    """How the context model of the range coding is fitted, after the linear codec."""
+
+    pictures: int = 400
+    rounds: int = 2
+    """Each round scans the pictures with the model of the one before."""
+    questions: int = 20_000
+    """Questions kept of each picture."""
+    steps: int = 4000
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One run, from pictures to checkpoint."""
 
     name: str
     data: DataConfig = field(default_factory=DataConfig)
     linear: LinearCodecConfig = field(default_factory=LinearCodecConfig)
+    contexts: ContextConfig = field(default_factory=ContextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     canvases: tuple[Size, ...] = (Size(256, 256),)
@@ -79,6 +92,11 @@ class TrainConfig:
     full_length: bool = True
     """Decode the full length besides one prefix in each step (NesTok). Off where the encoder is frozen:
     then the full rate cannot be sacrificed, and the time buys twice the pictures."""
+    coded_share: float = 0.75
+    """Share of steps on prefixes of the range coding, which are coded once per run; the others quantize
+    on the fly. 0 where an encoder network trains: it would change what was coded."""
+    crops_per_picture: int = 2
+    """Fixed crops of each picture that are coded."""
     autocast: bool = True
     """Networks in bf16, weights and transforms in fp32; False = all in fp32, to look for rounding."""
     seed: int = 0
@@ -103,6 +121,10 @@ class TrainConfig:
         if not 0 < low <= high <= 1:
             raise ValueError(f"scale_range needs 0 < low <= high <= 1, got {self.scale_range}")
         self._check_weights()
+        if not 0 <= self.coded_share <= 1 or (self.coded_share and self.model.encoder_widths):
+            raise ValueError(
+                f"coded_share must lie in 0..1, and be 0 with an encoder network, got {self.coded_share}"
+            )
         for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -6,7 +6,6 @@ scan pictures with the model so far → (features, category, significant?) → a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +28,7 @@ from tokenizer.range_coder import ONE
 from tokenizer.range_form import Encoder, RangeLayout
 from tokenizer.spectral import SpectralLayout, block_size
 from tokenizer.wavelet import pyramid
+from training.config import ContextConfig
 
 # 32 units would save 0.5 % of these bits, a second layer as much again, at twice the time (docs/log.md).
 HIDDEN = 24
@@ -69,24 +69,21 @@ def starting_tables() -> ContextTables:
 
 def fit_contexts(
     spectral: SpectralLayout,
-    coefficients: Iterable[np.ndarray],
+    pictures: list[np.ndarray],
     canvas: Size,
-    rounds: int = 2,
-    questions: int = 20_000,
-    steps: int = 4000,
+    config: ContextConfig,
     seed: int = 0,
 ) -> ContextTables:
-    """Tables from DCT coefficients f32[3, bh, bw] of pictures; `questions` are kept of each picture."""
-    pictures = list(coefficients)
+    """Tables from DCT coefficients f32[3, bh, bw] of pictures."""
     tables = starting_tables()
-    for number in range(rounds):
+    for number in range(config.rounds):
         rng = np.random.default_rng((seed, number))
         layout = RangeLayout(spectral, tables)
         rows = [
-            _scan(layout, picture, canvas, questions, rng)
-            for picture in track(pictures, f"contexts, round {number + 1} of {rounds}")
+            _scan(layout, picture, canvas, config.questions, rng)
+            for picture in track(pictures, f"contexts, round {number + 1} of {config.rounds}")
         ]
-        network = _fit_network([row[0] for row in rows], steps, seed)
+        network = _fit_network([row[0] for row in rows], config.steps, seed)
         tables = replace(
             _rounded(network, tables), **_cell_statistics(np.sum([row[1] for row in rows], axis=0))
         )

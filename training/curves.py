@@ -6,7 +6,7 @@ Everything runs through ONNX Runtime: what is measured is what ships, and a CPU 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil
 
 import numpy as np
@@ -15,12 +15,14 @@ from rich.progress import track
 from torch import Tensor
 
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.halting import head_lengths, linear_psnr_db
 from tokenizer.halting_features import block_features, picture_features
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, to_model_input
 from tokenizer.quality import psnr_db
-from tokenizer.spectral import SpectralLayout, block_size, dct_basis
+from tokenizer.spectral import block_size, dct_basis
+from tokenizer.stream_codec import StreamCodec
 from training.data import PictureSet
 
 BATCH_SIZE = 8
@@ -30,7 +32,7 @@ BATCH_SIZE = 8
 class Codec:
     """What turns pictures into tokens and back: two graphs and the layout between them."""
 
-    layout: SpectralLayout
+    layout: StreamCodec
     encoder: OnnxSession
     decoder: OnnxSession
 
@@ -48,9 +50,18 @@ class Curves:
     def __len__(self) -> int:
         return len(self.true_psnr_db)
 
+    def __add__(self, other: Curves) -> Curves:
+        columns = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Curves(*(torch.cat(pair) for pair in columns))
+
 
 def measure_curves(
-    codec: Codec, pictures: PictureSet, canvas: Size, lengths: Sequence[int], every: int = 1
+    codec: Codec,
+    pictures: PictureSet,
+    canvas: Size,
+    lengths: Sequence[int],
+    coding: Coding,
+    every: int = 1,
 ) -> Curves:
     """Encode pictures, and decode each at every `every`-th candidate length, in turns.
 
@@ -60,38 +71,40 @@ def measure_curves(
     rows: list[tuple[np.ndarray, ...]] = []
     batches = pictures.centre_batches(BATCH_SIZE, canvas)
     steps = ceil(len(pictures) / BATCH_SIZE)
-    for batch in track(batches, f"curves of {len(pictures)} pictures", total=steps):
+    for batch in track(batches, f"curves of {len(pictures)} pictures, {coding} coding", total=steps):
         for pixels in batch:
             turn = len(rows) % every
-            rows.append(_measure(codec, pixels, canvas, scaled, range(turn, len(scaled), every)))
+            rows.append(_measure(codec, pixels, canvas, scaled, coding, range(turn, len(scaled), every)))
     return Curves(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 
 def _measure(
-    codec: Codec, pixels: np.ndarray, canvas: Size, lengths: list[int], decoded: Sequence[int]
+    codec: Codec,
+    pixels: np.ndarray,
+    canvas: Size,
+    lengths: list[int],
+    coding: Coding,
+    decoded: Sequence[int],
 ) -> tuple[np.ndarray, ...]:
     """One picture's row of every field of `Curves`."""
-    layout, basis = codec.layout, _basis(canvas)
-    out = codec.encoder.run(image=to_model_input([pixels]), **basis)
-    coefficients, reference = out["coefficients"][0], out["reference"][0]
-    class_id = layout.choose_class(coefficients, canvas)
-    cells = layout.cells(coefficients, class_id, canvas)
-    mse = layout.distortion(cells, reference, float(out["energy"][0]), class_id, canvas, lengths)
-    tokens = layout.tokens(cells, class_id, canvas)
+    out = codec.encoder.run(image=to_model_input([pixels]), **_basis(canvas))
+    reference, energy = out["reference"][0], float(out["energy"][0])
+    stream = codec.layout.encode(out["coefficients"][0], reference, energy, canvas, coding)
     true_db = np.full(len(lengths), np.nan, np.float32)
     for start in range(0, len(decoded), BATCH_SIZE):
         places = list(decoded[start : start + BATCH_SIZE])
-        images = _decode(codec, [tokens[: lengths[place]] for place in places], canvas)
+        images = _decode(codec, [stream.tokens[: lengths[place]] for place in places], canvas, coding)
         true_db[places] = [min(psnr_db(pixels, image), 100.0) for image in images]
-    features = picture_features(layout, reference, canvas, pixels)
-    return linear_psnr_db(mse), features, block_features(pixels), true_db
+    features = picture_features(codec.layout.spectral, reference, canvas, pixels, coding)
+    return linear_psnr_db(stream.distortion(lengths)), features, block_features(pixels), true_db
 
 
-def _decode(codec: Codec, streams: list[bytes], canvas: Size) -> np.ndarray:
+def _decode(codec: Codec, streams: list[bytes], canvas: Size, coding: Coding) -> np.ndarray:
+    decoded = [codec.layout.decode(tokens, canvas, coding) for tokens in streams]
     out = codec.decoder.run(
-        means=np.stack([codec.layout.decode(tokens, canvas) for tokens in streams]),
+        means=np.stack([means for means, _ in decoded]),
         length=np.asarray([len(tokens) for tokens in streams], np.float32),
-        expected_mse=np.asarray([codec.layout.expected_mse(t, canvas) for t in streams], np.float32),
+        expected_mse=np.asarray([expected for _, expected in decoded], np.float32),
         **_basis(canvas),
     )
     return from_model_output(out["image"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class Purpose(IntEnum):
     ORDER = 0
     WINDOWS = 1
     CANVAS = 2
+    CODING = 3
+    CROPS = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class Windows:
         """Some of the rows."""
         return Windows(*(getattr(self, field.name)[share] for field in fields(self)))
 
+    def rows(self, picks: np.ndarray) -> Windows:
+        """Rows by their numbers."""
+        return Windows(*(getattr(self, field.name)[picks] for field in fields(self)))
+
 
 def generator(seed: int, purpose: Purpose, number: int) -> np.random.Generator:
     """The random numbers of one purpose and step (or epoch)."""
@@ -56,13 +63,24 @@ def draw_canvas(config: TrainConfig, step: int) -> Size:
     return config.canvases[int(choice)]
 
 
-def draw_windows(config: TrainConfig, sizes: np.ndarray, canvas: Size, step: int) -> Windows:
+class WindowConfig(Protocol):
+    """What windows are drawn by."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def scale_range(self) -> tuple[float, float]: ...
+
+
+def draw_windows(config: WindowConfig, sizes: np.ndarray, canvas: Size, step: int) -> Windows:
     """Part of each picture that the step shows; `sizes` are height and width of all pictures, i64[N, 2].
 
     A part has the canvas's aspect and `scale_range` times the side of the largest such part.
     """
     first = step * config.batch_size
-    picture = np.asarray([_pick(first + i, len(sizes), config.seed) for i in range(config.batch_size)])
+    picture = np.asarray([pick(first + i, len(sizes), config.seed) for i in range(config.batch_size)])
     scale, down, right, mirror = generator(config.seed, Purpose.WINDOWS, step).random((4, config.batch_size))
     low, high = config.scale_range
     largest = [largest_window(Size(width, height), canvas) for height, width in sizes[picture].tolist()]
@@ -79,7 +97,7 @@ def draw_windows(config: TrainConfig, sizes: np.ndarray, canvas: Size, step: int
     )
 
 
-def _pick(position: int, count: int, seed: int) -> int:
+def pick(position: int, count: int, seed: int) -> int:
     """Picture number `position` of an endless reading of the set, each epoch in its own order."""
     epoch, within = divmod(position, count)
     return int(_order(seed, epoch, count)[within])

@@ -20,6 +20,7 @@ from torch.export import Dim
 from tokenizer.artifact import FILES, sha256, tables_to_bytes
 from tokenizer.canvas import Size
 from tokenizer.config import TokenizerConfig
+from tokenizer.contexts import ContextTables
 from tokenizer.model import AdaptiveTokenizer, DistortionHead
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
@@ -49,6 +50,7 @@ class Parity:
 
 def export_artifact(
     model: AdaptiveTokenizer,
+    contexts: ContextTables,
     head: DistortionHead,
     config: TokenizerConfig,
     graphs: dict[str, bytes],
@@ -60,10 +62,11 @@ def export_artifact(
     contents = {
         "config.json": config.to_json().encode(),
         "tables.npz": tables_to_bytes(model.tables),
+        "contexts.npz": tables_to_bytes(contexts),
         **graphs,
         "halting.onnx": export_head(head),
     }
-    digest = weights_digest(config, model)
+    digest = weights_digest(config, contexts, model)
     versions = {"torch": torch.__version__, "opset": str(OPSET), **runtime_versions()}
     write_artifact(
         folder, contents, {"digest": digest, "versions": versions, "parity": parity.__dict__, **facts}
@@ -80,15 +83,15 @@ def write_artifact(folder: Path, contents: dict[str, bytes], manifest: dict[str,
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
-def weights_digest(config: TokenizerConfig, model: AdaptiveTokenizer) -> str:
+def weights_digest(config: TokenizerConfig, contexts: ContextTables, model: AdaptiveTokenizer) -> str:
     """SHA-256 of canonical config, tables and weights; other exports of one model share it.
 
     The halting head and its margins are left out: they change no token and no pixel, so models that
     differ in them alone read each other's streams.
     """
-    tables = model.tables
     parts = [dataclasses.replace(config, margin_scores={}).to_json().encode()]
-    parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
+    for tables in (model.tables, contexts):
+        parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
     for name, value in sorted(model.state_dict().items()):
         parts += [name.encode(), value.detach().cpu().contiguous().numpy().tobytes()]
     return sha256(b"".join(parts))

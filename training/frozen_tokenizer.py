@@ -65,10 +65,9 @@ class FrozenTokenizer:
         return self.layout.max_tokens(canvas)
 
     @torch.no_grad()
-    def decode(self, pictures: np.ndarray, length_B: Tensor) -> Decoded:
-        """uint8[B, H, W, 3] encoded, cut to these lengths (i64[B]) and decoded."""
-        canvas = Size(pictures.shape[2], pictures.shape[1])
-        image = torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).to(self.device).float()
+    def decode(self, image: Tensor, length_B: Tensor) -> Decoded:
+        """f32[B, 3, H, W] in 0..255 encoded, cut to these lengths (i64[B]) and decoded."""
+        canvas = Size(image.shape[3], image.shape[2])
         length_B = length_B.to(self.device)
         basis, quantizer = self.model.basis(canvas, self.device), self.model.quantizer(canvas, self.device)
         with torch.autocast(self.device.type, torch.bfloat16):

@@ -6,6 +6,7 @@ pictures for margins   → measured curves → margin scores (training/calibrati
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.model.halting import DistortionHead, HeadSizes
 from training.calibration import Predictions, margin_scores
 from training.curves import Codec, Curves, measure_curves
@@ -37,28 +39,43 @@ FIT_BLOCKS = 64
 SPREAD_WEIGHT = 0.02
 
 
+MarginScores = dict[str, dict[str, tuple[float, ...]]]
+"""Per coding, coverage and candidate length, as `TokenizerConfig` has them."""
+
+
 @dataclass(frozen=True)
 class FittedHalting:
     """A head, its margin scores, and the curves that they were taken on."""
 
     head: DistortionHead
-    margin_scores: dict[str, tuple[float, ...]]
-    unseen: Curves
+    margin_scores: MarginScores
+    unseen: dict[Coding, Curves]
     facts: dict[str, float]
 
 
 def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size) -> FittedHalting:
     """Fit a head on some pictures and calibrate it on others, which nothing has seen."""
     synthetic = synthetic_pictures(ceil(SYNTHETIC_SHARE * len(fit)), canvas)
-    head = fit_head(measure_curves(codec, fit + synthetic, canvas, CANDIDATE_LENGTHS, FIT_EVERY))
-    curves = measure_curves(codec, unseen, canvas, CANDIDATE_LENGTHS)
-    found = predictions(head, curves)
-    facts = {
-        "fitted_on": len(fit),
-        "calibrated_on": len(unseen),
-        "mean_absolute_error_db": round(mean_absolute_error_db(found), 4),
+    seen = [measure_curves(codec, fit + synthetic, canvas, CANDIDATE_LENGTHS, c, FIT_EVERY) for c in Coding]
+    head = fit_head(seen[0] + seen[1])
+    curves = {c: measure_curves(codec, unseen, canvas, CANDIDATE_LENGTHS, c) for c in Coding}
+    scores, errors_db = calibrated(lambda measured: predictions(head, measured), curves)
+    return FittedHalting(
+        head, scores, curves, {"fitted_on": len(fit), "calibrated_on": len(unseen), **errors_db}
+    )
+
+
+def calibrated(
+    predict: Callable[[Curves], Predictions], curves: dict[Coding, Curves]
+) -> tuple[MarginScores, dict[str, float]]:
+    """Margin scores of each coding, and the mean absolute errors of the predicted curves in dB."""
+    found = {coding: predict(measured) for coding, measured in curves.items()}
+    scores = {str(coding): margin_scores(one, COVERAGES) for coding, one in found.items()}
+    errors_db = {
+        f"mean_absolute_error_db_{coding}": round(mean_absolute_error_db(one), 4)
+        for coding, one in found.items()
     }
-    return FittedHalting(head, margin_scores(found, COVERAGES), curves, facts)
+    return scores, errors_db
 
 
 def fit_head(

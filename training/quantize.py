@@ -88,6 +88,7 @@ def quantize_artifact(
     contents = {
         "config.json": sibling.config.to_json().encode(),
         "tables.npz": tables_to_bytes(sibling.tables),
+        "contexts.npz": tables_to_bytes(sibling.contexts),
         **sibling.graphs,
     }
     facts = _facts(artifact, comparison, len(seen), max_loss_db)
@@ -120,7 +121,7 @@ def calibration_passes(tokenizer: ImageTokenizer, pictures: PictureSet, canvas: 
         (whole,) = tokenizer.encode([picture], canvas_area_px=canvas.area_px)
         drawn = np.exp(rng.uniform(0, np.log(whole.length), CALIBRATION_LENGTHS))
         for length in (*drawn.astype(int).tolist(), whole.length):
-            yield tokenizer.decoder_inputs([whole.tokens[:length]], whole.canvas)
+            yield tokenizer.decoder_inputs([whole.prefix(length)], whole.canvas)
 
 
 def compare(

@@ -19,9 +19,11 @@ from tokenizer.model import Refiner, RefinerConfig
 from tokenizer.model.nested_dropout import sample_lengths
 from tokenizer.model.refiner import residual_scale
 from tokenizer.realism import warp
+from training.batches import batches_of
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import DataConfig, OptimConfig
 from training.data import PictureSet
+from training.draws import draw_windows
 from training.frozen_tokenizer import Decoded, FrozenTokenizer
 from training.loop import train_loop
 from training.losses import pyramid_moment_distance
@@ -41,6 +43,8 @@ class RefinerTrainConfig:
     crop: Size = field(default=Size(128, 128))
     """Part of the canvas that a step trains on: a convolution learns the whole from parts."""
     batch_size: int = 16
+    scale_range: tuple[float, float] = (1.0, 1.0)
+    """Side of the part of a picture that is decoded, as a share of the largest one."""
     draws_per_decode: int = 4
     """Steps that use one batch of decodes, each with other crops, times and noises. A decode of the whole
     canvas costs about as much as a step; done for each step anew, it would take half of the time."""
@@ -80,6 +84,7 @@ class RefinerTrainConfig:
                 "optim": OptimConfig(**data["optim"]),
                 "canvas": Size(**data["canvas"]),
                 "crop": Size(**data["crop"]),
+                "scale_range": tuple(data["scale_range"]),
             }
         )
 
@@ -93,6 +98,7 @@ class RefinerTrainer:
         self.config, self.pictures, self.folder = config, pictures, folder
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = FrozenTokenizer(tokenizer, self.device)
+        self.batches = batches_of(pictures, self.device, device_cache=False)
         torch.manual_seed(config.seed)
         self.refiner = Refiner(config.refiner).to(self.device)
         if self.device.type == "cpu":
@@ -137,7 +143,8 @@ class RefinerTrainer:
         """Decodes of this step's pictures at random lengths; a function of config and step alone."""
         config, number = self.config, self.step // self.config.draws_per_decode
         if self._decoded is None or self._decoded[0] != number:
-            pictures = self.pictures.batch(number, config.batch_size, config.canvas, config.seed)
+            windows = draw_windows(config, self.pictures.sizes, config.canvas, number)
+            pictures = self.batches.cut(windows, config.canvas)
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
             most = self.tokenizer.max_tokens(config.canvas)
             shortest = min(config.min_tokens, most)

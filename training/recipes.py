@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas
 from tokenizer.model import ModelConfig, RefinerConfig
-from training.config import DataConfig, OptimConfig, TrainConfig
+from training.config import ContextConfig, DataConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
 from training.realism import RefinerTrainConfig
 
@@ -37,9 +37,11 @@ def debug_tiny() -> TrainConfig:
     return TrainConfig(
         name="debug_tiny",
         linear=LinearCodecConfig(num_classes=4, num_iterations=4),
+        contexts=ContextConfig(pictures=16, rounds=1, questions=2000, steps=200),
         model=ModelConfig(
             decoder_widths=(16, 32), decoder_depths=(1, 1), encoder_widths=(16,), encoder_depths=(1,)
         ),
+        coded_share=0.0,
         optim=OptimConfig(warmup_steps=5),
         canvases=(Size(64, 64),),
         batch_size=4,
@@ -79,6 +81,7 @@ def small_256_joint() -> TrainConfig:
     return TrainConfig(
         name="small_256_joint",
         model=ModelConfig(encoder_widths=(32, 64, 128), encoder_depths=(1, 1, 1)),
+        coded_share=0.0,
         optim=OptimConfig(learning_rate=3e-4),
         num_steps=2_000,
     )
@@ -96,6 +99,7 @@ def large() -> TrainConfig:
             encoder_widths=(64, 128, 256),
             encoder_depths=(2, 2, 4),
         ),
+        coded_share=0.0,
         # Not measured: a lower rate than the small decoder's, as the larger batch and networks call for.
         optim=OptimConfig(learning_rate=4e-4, warmup_steps=1000, ema_decay=0.9995),
         canvases=tuple(canvases),

@@ -10,8 +10,14 @@ from tokenizer.config import TokenizerConfig
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.model.layers import parameter_count
 from tokenizer.onnx_session import OnnxSession
-from tokenizer.spectral import SpectralLayout
-from training.checkpoint import config_from_dict, config_to_dict, load_checkpoint, tables_from_dict
+from tokenizer.stream_codec import StreamCodec
+from training.checkpoint import (
+    config_from_dict,
+    config_to_dict,
+    contexts_from_dict,
+    load_checkpoint,
+    tables_from_dict,
+)
 from training.config import DataConfig
 from training.curves import Codec, Curves
 from training.data import load_pictures
@@ -40,6 +46,7 @@ def release(
     model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"])).eval()
     if not linear:  # the zero-initialised networks are the linear codec
         model.load_state_dict(state["average"])
+    contexts = contexts_from_dict(state["contexts"])
     data = replace(config.data, sources=sources, kinds=(), limit=None)
     validation, calibration = load_pictures(data, "validation"), load_pictures(data, "calibration")
     canvas = config.canvases[0]
@@ -47,9 +54,8 @@ def release(
     parity_pictures = next(validation.centre_batches(PARITY_PICTURES, canvas))
     graphs = export_graphs(model, parity_pictures)
     parity = check_parity(model, graphs, parity_pictures)
-    codec = Codec(
-        SpectralLayout(model.tables), OnnxSession(graphs["encoder.onnx"]), OnnxSession(graphs["decoder.onnx"])
-    )
+    sessions = (OnnxSession(graphs["encoder.onnx"]), OnnxSession(graphs["decoder.onnx"]))
+    codec = Codec(StreamCodec(model.tables, contexts), *sessions)
     halting = fit_halting(codec, validation + seen, calibration, canvas)
     tokenizer_config = TokenizerConfig(
         name=name,
@@ -66,10 +72,10 @@ def release(
             "encoder": parameter_count(model.analysis),
             "halting": parameter_count(halting.head),
         },
-        "rate_distortion": _rate_distortion(halting.unseen),
+        "rate_distortion": {str(c): _rate_distortion(u) for c, u in halting.unseen.items()},
         "halting": halting.facts,
     }
-    return export_artifact(model, halting.head, tokenizer_config, graphs, parity, out, facts)
+    return export_artifact(model, contexts, halting.head, tokenizer_config, graphs, parity, out, facts)
 
 
 def _data_facts(data: DataConfig) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
+from tokenizer.contexts import ContextTables
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.model.nested_dropout import sample_lengths
 from tokenizer.spectral import SpectralLayout, SpectralTables
@@ -18,16 +20,19 @@ from training.board import Board
 from training.checkpoint import (
     changed_settings,
     config_to_dict,
+    contexts_from_dict,
     load_checkpoint,
     save_checkpoint,
     tables_from_dict,
     tables_to_dict,
 )
+from training.coded_batches import CodedBatches, draw_coding
 from training.config import TrainConfig
-from training.data import PictureSet
+from training.context_model import fit_contexts
+from training.data import PictureSet, centre_crop
 from training.distributed import World
 from training.draws import draw_canvas, draw_windows
-from training.linear_codec import fit_linear_codec
+from training.linear_codec import coefficients_of, fit_linear_codec
 from training.losses import relative_distortion, squared_error
 from training.meters import RatioMeter, Speed
 from training.optim import WeightAverage, build_optimizer, rate_at, set_rate
@@ -58,6 +63,8 @@ class Trainer:
         before = resumed or (load_checkpoint(start) if start else None)
         tables = tables_from_dict(before["tables"]) if before else self.world.from_first(self._fit_tables)
         self.layout = SpectralLayout(tables)
+        self.contexts = contexts_from_dict(before["contexts"]) if before else self._fit_contexts()
+        self.coded = self._code()
         torch.manual_seed(config.seed)
         self.model = AdaptiveTokenizer(config.model, tables).to(self.device)
         if self.device.type == "cpu":
@@ -99,11 +106,13 @@ class Trainer:
         config, canvas = self.config, draw_canvas(self.config, self.step)
         # Whatever layer draws from torch's own generator: the same after a resume, other on every process.
         torch.manual_seed((config.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
-        windows = draw_windows(config, self.sizes, canvas, self.step)
-        image = self.batches.cut(windows.part(self.share), canvas)
         set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.losses(image, canvas)
+        if draw_coding(config, self.step) is Coding.RANGE:
+            losses = self.coded_losses()
+        else:
+            windows = draw_windows(config, self.sizes, canvas, self.step)
+            losses = self.losses(self.batches.cut(windows.part(self.share), canvas), canvas)
         total = torch.stack(list(losses.values())).mean()
         total.backward()  # type: ignore[no-untyped-call]
         self.world.average_gradients(self.model.parameters())
@@ -144,6 +153,22 @@ class Trainer:
             losses[name] = relative_distortion(mse, linear_mse)
         return losses
 
+    def coded_losses(self) -> dict[str, Tensor]:
+        """Relative distortion of one random prefix of the range coding, always on the first canvas."""
+        assert self.coded is not None  # no step draws this coding otherwise
+        model, canvas = self.model, self.config.canvases[0]
+        length = self._lengths(self.layout.max_tokens(canvas))
+        batch = self.coded.draw(self.step, length, self.share, self.device)
+        linear = model.synthesis.linear(batch.means, *model.basis(canvas, self.device))
+        mirrored = batch.flip[:, None, None, None]
+        linear, image = (torch.where(mirrored, x.flip(3), x) for x in (linear, batch.image))
+        with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
+            decoded = model.synthesis.refine(linear, length.float(), batch.expected_mse)
+        linear_mse = squared_error(linear + model.synthesis.mean, image)
+        mse = squared_error(decoded, image)
+        self.meter.add(length, mse, linear_mse)
+        return {"coded": relative_distortion(mse, linear_mse)}
+
     def _classes(self, coefficients: Tensor, canvas: Size) -> Tensor:
         chosen = [self.layout.choose_class(c, canvas) for c in coefficients.float().cpu().numpy()]
         return torch.tensor(chosen, device=self.device)
@@ -161,6 +186,30 @@ class Trainer:
         batches = self.pictures.centre_batches
         return fit_linear_codec(lambda: batches(128, canvas), self.config.linear, canvas)
 
+    def _fit_contexts(self) -> ContextTables:
+        """On the first process, for all."""
+        canvas, config = self.config.canvases[0], self.config.contexts
+
+        def fit() -> ContextTables:
+            crops = (centre_crop(p, canvas) for p in self.pictures.pictures[: config.pictures])
+            coefficients = [coefficients_of(crop, self.layout.tables, canvas) for crop in crops]
+            return fit_contexts(self.layout, coefficients, canvas, config)
+
+        return self.world.from_first(fit)
+
+    def _code(self) -> CodedBatches | None:
+        """The coded crops: made by the first process, read by all."""
+        if not self.config.coded_share:
+            return None
+
+        def make() -> CodedBatches:
+            path = self.folder / "coded.npz"
+            return CodedBatches(self.config, self.pictures, self.layout.tables, self.contexts, path)
+
+        coded = make() if self.world.is_first else None
+        self.world.from_first(lambda: None)  # the others wait until the file is there
+        return coded or make()
+
     def _start_from(self, weights: dict[str, Tensor]) -> None:
         """Take every weight that fits; networks that are new keep their zero start."""
         mine = self.model.state_dict()
@@ -176,6 +225,7 @@ class Trainer:
             {
                 "config": config_to_dict(self.config),
                 "tables": tables_to_dict(self.layout.tables),
+                "contexts": tables_to_dict(self.contexts),
                 "model": self.model.state_dict(),
                 "average": self.average.module.state_dict(),
                 "updates": self.average.updates,
