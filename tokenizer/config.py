@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,9 +26,9 @@ class TokenizerConfig:
     """Meaning of the tokens; only "spectral" so far."""
     candidate_lengths: tuple[int, ...]
     """Lengths, on a 256 x 256 canvas, at which the halting head predicts PSNR."""
-    margin_scores: dict[str, dict[str, tuple[float, ...]]]
-    """Per coding, coverage (as text, so that JSON keeps the key exact) and candidate length, how many
-    predicted spreads the margin takes: calibrated on pictures that the head has not seen."""
+    margin_scores: dict[str, dict[str, float]]
+    """Per coding and coverage (as text, so that JSON keeps the key exact), how many predicted spreads the
+    margin takes: calibrated on pictures that the head has not seen."""
     format_version: int = FORMAT_VERSION
     preprocess_version: int = PREPROCESS_VERSION
     precision: str = "fp32"
@@ -44,13 +45,13 @@ class TokenizerConfig:
         for coding, per_coverage in self.margin_scores.items():
             if coding not in list(Coding):
                 raise ArtifactError(f"coding {coding!r} is unknown; known: {', '.join(Coding)}")
-            for coverage, scores in per_coverage.items():
-                if not 0.0 < float(coverage) < 1.0 or len(scores) != len(self.candidate_lengths):
-                    raise ArtifactError(f"coverage {coverage!r} needs one margin score per candidate length")
+            scores = {float(coverage): score for coverage, score in per_coverage.items()}
+            if not all(0.0 < coverage < 1.0 and math.isfinite(score) for coverage, score in scores.items()):
+                raise ArtifactError(f"a coverage lies between 0 and 1, and its score is finite: {scores}")
 
-    def scores(self, coding: Coding) -> dict[float, tuple[float, ...]]:
-        """Margin scores per coverage; none for a coding that was not calibrated."""
-        return {float(coverage): scores for coverage, scores in self.margin_scores.get(coding, {}).items()}
+    def scores(self, coding: Coding) -> dict[float, float]:
+        """Margin score per coverage; none for a coding that was not calibrated."""
+        return {float(coverage): float(s) for coverage, s in self.margin_scores.get(coding, {}).items()}
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; the same config is the same bytes."""
@@ -62,13 +63,7 @@ class TokenizerConfig:
         try:
             data: dict[str, Any] = json.loads(text)
             _check_versions(data["format_version"], data["preprocess_version"])
-            scores = {
-                coding: {coverage: tuple(values) for coverage, values in per_coverage.items()}
-                for coding, per_coverage in data["margin_scores"].items()
-            }
-            return cls(
-                **{**data, "candidate_lengths": tuple(data["candidate_lengths"]), "margin_scores": scores}
-            )
+            return cls(**{**data, "candidate_lengths": tuple(data["candidate_lengths"])})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"config.json is not a tokenizer config: {error}") from error
 

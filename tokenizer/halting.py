@@ -64,10 +64,7 @@ class CurvePredictor:
         # Beyond what training saw the decoder's correction fades, and the linear curve is the truth.
         psnr = np.concatenate((out["psnr_db"][0], linear[len(learned) :])).astype(np.float64)
         spread = np.pad(out["spread_db"][0], (0, len(beyond)), mode="edge")
-        bounds = {
-            coverage: psnr - spread * np.pad(scores, (0, len(beyond)), mode="edge")
-            for coverage, scores in self._config.scores(coding).items()
-        }
+        bounds = {coverage: psnr - spread * s for coverage, s in self._config.scores(coding).items()}
         return _curve(
             lengths,
             _resampled(psnr, resample_mse),

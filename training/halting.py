@@ -39,8 +39,8 @@ FIT_BLOCKS = 64
 SPREAD_WEIGHT = 0.02
 
 
-MarginScores = dict[str, dict[str, tuple[float, ...]]]
-"""Per coding, coverage and candidate length, as `TokenizerConfig` has them."""
+MarginScores = dict[str, dict[str, float]]
+"""Per coding and coverage, as `TokenizerConfig` has them."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) ->
 def test_margins_do_not_change_the_digest(model: AdaptiveTokenizer) -> None:
     """They change no token and no pixel: streams of both can be exchanged."""
     config = TokenizerConfig("a", "1", "spectral", (4, 8), {})
-    calibrated = dataclasses.replace(config, margin_scores={"0.9": (1.0, 2.0)})
+    calibrated = dataclasses.replace(config, margin_scores={"0.9": 2.0})
     assert export.weights_digest(config, model) == export.weights_digest(calibrated, model)
 
 
