@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer import ImageTokenizer, Size
+from tokenizer import ImageTokenizer, Size, TokenSequence
 from tokenizer.image_tokenizer import Pixels
 from tokenizer.preprocess import from_model_output
+from tokenizer.realism import Realism
 from tokenizer.spectral import block_size, dct_basis
 
 
@@ -32,5 +33,5 @@ class LinearTokenizer(ImageTokenizer):
         rgb = np.einsum("bkhw,kc->bchw", planes, tables.colour) + tables.mean_rgb[None, :, None, None]
         return from_model_output(rgb)
 
-    def _synthesize(self, streams: Sequence[bytes], canvas: Size) -> Pixels:
-        return self.pictures(np.stack([self.layout.decode(tokens, canvas) for tokens in streams]), canvas)
+    def _synthesize(self, sequences: Sequence[TokenSequence], canvas: Size, realism: Realism) -> Pixels:
+        return self.pictures(self.decoder_inputs(sequences, canvas)["means"], canvas)

@@ -10,19 +10,26 @@ from benchmarks.pictures import Picture, Pixels
 from benchmarks.scores import Row, Series, score
 from tokenizer import ImageTokenizer, TokenSequence
 from tokenizer.bitstream import header_size_bytes
+from tokenizer.coding import DEFAULT_CODING, Coding
 
 # Enough to use the batch dimension, little enough for a laptop's memory.
 BATCH_SIZE = 8
 
 
 def measure_tokens_and_files(
-    tokenizer: ImageTokenizer, pictures: Sequence[Picture], byte_counts: Sequence[int], name: str
+    tokenizer: ImageTokenizer,
+    pictures: Sequence[Picture],
+    byte_counts: Sequence[int],
+    name: str,
+    coding: Coding = DEFAULT_CODING,
 ) -> tuple[Series, Series]:
     """Scores of the bare tokens, and of whole `.tsr` files: the header counts, so fewer tokens fit."""
     rows = [
         _rows(tokenizer, picture, whole, byte_counts)
         for picture, whole in track(
-            _encoded(tokenizer, pictures), description=f"{name} {tokenizer.fingerprint}", total=len(pictures)
+            _encoded(tokenizer, pictures, coding),
+            description=f"{name} {tokenizer.fingerprint}",
+            total=len(pictures),
         )
     ]
     tokens, files = zip(*rows, strict=True)
@@ -30,11 +37,12 @@ def measure_tokens_and_files(
 
 
 def _encoded(
-    tokenizer: ImageTokenizer, pictures: Sequence[Picture]
+    tokenizer: ImageTokenizer, pictures: Sequence[Picture], coding: Coding
 ) -> Iterator[tuple[Picture, TokenSequence]]:
     for start in range(0, len(pictures), BATCH_SIZE):
         batch = pictures[start : start + BATCH_SIZE]
-        yield from zip(batch, tokenizer.encode([picture.pixels for picture in batch]), strict=True)
+        wholes = tokenizer.encode([picture.pixels for picture in batch], coding=coding)
+        yield from zip(batch, wholes, strict=True)
 
 
 def _rows(

@@ -30,7 +30,7 @@ from benchmarks.pictures import Picture, load_pictures
 from benchmarks.rate_distortion_report import Measured, page, plot
 from benchmarks.report import RESULTS, can_plot, environment, write_json
 from benchmarks.scores import BYTE_COUNTS, Series, explained_variance, monotonicity
-from tokenizer import ImageTokenizer
+from tokenizer import Coding, ImageTokenizer
 
 
 def main() -> None:
@@ -56,6 +56,8 @@ def _measure_ours(
     linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.jobs)
     tokens, _ = measure_tokens_and_files(linear, pictures, BYTE_COUNTS, "linear")
     series.append(Series("linear codec", tokens.rows, is_ours=True))
+    tokens, _ = measure_tokens_and_files(tokenizer, pictures, BYTE_COUNTS, "fixed", Coding.FIXED)
+    series.append(Series("Tessera, fixed coding", tokens.rows, is_ours=True))
     for label, path in arguments.also:
         other = ImageTokenizer.from_pretrained(path, num_threads=arguments.jobs)
         tokens, _ = measure_tokens_and_files(other, pictures, BYTE_COUNTS, label)

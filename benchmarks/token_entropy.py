@@ -23,7 +23,7 @@ from benchmarks.ours import BATCH_SIZE
 from benchmarks.pictures import Picture, load_pictures
 from benchmarks.report import can_plot
 from benchmarks.token_entropy_report import Entropies, as_json, page, plot
-from tokenizer import ImageTokenizer, TokenSequence
+from tokenizer import Coding, ImageTokenizer, TokenSequence
 from tokenizer.spectral import BITS_PER_TOKEN, BitOrder, SpectralLayout
 
 Contexts = NDArray[np.int64]
@@ -32,7 +32,8 @@ Contexts = NDArray[np.int64]
 def encoded(tokenizer: ImageTokenizer, pictures: Sequence[Picture]) -> Iterator[TokenSequence]:
     """All tokens of each picture."""
     for start in track(range(0, len(pictures), BATCH_SIZE), description="token entropy"):
-        yield from tokenizer.encode([picture.pixels for picture in pictures[start : start + BATCH_SIZE]])
+        batch = [picture.pixels for picture in pictures[start : start + BATCH_SIZE]]
+        yield from tokenizer.encode(batch, coding=Coding.FIXED)
 
 
 def meanings(layout: SpectralLayout, sequence: TokenSequence, bits: NDArray[np.uint8]) -> Contexts:
@@ -56,7 +57,7 @@ def halved_cells(order: BitOrder, bits: NDArray[np.uint8]) -> Contexts:
 
 def measure(tokenizer: ImageTokenizer, pictures: Sequence[Picture]) -> Entropies:
     """Bits per token in three ways of counting."""
-    layout, sequences = tokenizer.layout, list(encoded(tokenizer, pictures))
+    layout, sequences = tokenizer.codec.spectral, list(encoded(tokenizer, pictures))
     length = min(sequence.length for sequence in sequences)
     bits = np.stack([_bits(one)[: BITS_PER_TOKEN * (length - 1)] for one in sequences])
     place = np.arange(bits.shape[1])

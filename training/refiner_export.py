@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from tokenizer import ImageTokenizer, TokenSequence
+from tokenizer import Coding, ImageTokenizer, TokenSequence
 from tokenizer.artifact import REFINER, ModelArtifact, sha256
 from tokenizer.model import Refiner
 from tokenizer.model.layers import parameter_count
@@ -57,7 +57,9 @@ def with_refiner(manifest: dict[str, Any], graph: bytes, facts: dict[str, Any]) 
 
 def check_same_tokenizer(artifact: ModelArtifact, probe: np.ndarray) -> None:
     """Raises ParityError unless the artifact decodes the probe as the refiner's tokenizer did."""
-    tokens = TokenSequence(PROBE_TOKENS, PROBE_CANVAS, artifact.fingerprint, PROBE_CANVAS)
+    tokens = TokenSequence(
+        PROBE_TOKENS, PROBE_CANVAS, artifact.fingerprint, PROBE_CANVAS, coding=Coding.FIXED
+    )
     (decoded,) = ImageTokenizer(artifact).decode([tokens])
     agreement_db = psnr_db(decoded, probe)
     if agreement_db < MIN_PARITY_PSNR_DB:

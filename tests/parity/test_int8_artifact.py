@@ -68,8 +68,8 @@ def test_int8_pictures_depend_on_neither_batch_nor_threads(
 ) -> None:
     """Bit for bit, before rounding to pixels: prefixes of other lengths and pictures stand beside each."""
     canvas = streams[0].canvas
-    cut = [stream.tokens[:length] for stream in streams for length in LENGTHS]
-    alone = [int8.decoder.run(**int8.decoder_inputs([tokens], canvas))["image"][0] for tokens in cut]
+    cut = [stream.prefix(length) for stream in streams for length in LENGTHS]
+    alone = [int8.decoder.run(**int8.decoder_inputs([one], canvas))["image"][0] for one in cut]
     session = OnnxSession(int8.artifact.graphs["decoder.onnx"], num_threads=threads)
     for size in (1, 2, 3, 7, len(cut)):
         for start in range(0, len(cut), size):

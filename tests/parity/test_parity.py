@@ -22,6 +22,7 @@ from tokenizer.onnx_session import OnnxSession
 from tokenizer.spectral import SpectralLayout, SpectralTables, block_size
 from training import export
 from training.checkpoint import config_from_dict, load_checkpoint, tables_from_dict
+from training.context_model import starting_tables
 
 # On 16 x 16 a whole stream holds every bit of every coefficient: all plane counts occur.
 CANVAS = Size(16, 16)
@@ -160,21 +161,24 @@ def test_graphs_that_disagree_with_torch_are_refused(
 
 def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) -> None:
     config = TokenizerConfig("a", "1", "spectral", (4, 8), {})
-    digest = export.weights_digest(config, model)
-    assert digest == export.weights_digest(config, model)
+    contexts = starting_tables()
+    digest = export.weights_digest(config, contexts, model)
+    assert digest == export.weights_digest(config, contexts, model)
     others = {
-        export.weights_digest(dataclasses.replace(config, version="2"), model),
-        export.weights_digest(config, AdaptiveTokenizer(model.config, model.tables)),
-        export.weights_digest(config, AdaptiveTokenizer(model.config, other_tables(model.tables))),
+        export.weights_digest(dataclasses.replace(config, version="2"), contexts, model),
+        export.weights_digest(config, dataclasses.replace(contexts, shifts=contexts.shifts + 1), model),
+        export.weights_digest(config, contexts, AdaptiveTokenizer(model.config, model.tables)),
+        export.weights_digest(config, contexts, AdaptiveTokenizer(model.config, other_tables(model.tables))),
     }
-    assert len(others | {digest}) == 4
+    assert len(others | {digest}) == 5
 
 
 def test_margins_do_not_change_the_digest(model: AdaptiveTokenizer) -> None:
     """They change no token and no pixel: streams of both can be exchanged."""
     config = TokenizerConfig("a", "1", "spectral", (4, 8), {})
-    calibrated = dataclasses.replace(config, margin_scores={"0.9": 2.0})
-    assert export.weights_digest(config, model) == export.weights_digest(calibrated, model)
+    calibrated = dataclasses.replace(config, margin_scores={"range": {"0.9": 2.0}})
+    digests = {export.weights_digest(one, starting_tables(), model) for one in (config, calibrated)}
+    assert len(digests) == 1
 
 
 def other_tables(tables: SpectralTables) -> SpectralTables:

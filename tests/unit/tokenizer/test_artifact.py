@@ -15,9 +15,13 @@ from numpy_codec import formula_tables
 
 from tokenizer import ImageTokenizer
 from tokenizer.artifact import FILES, ModelArtifact, sha256, shipped, tables_from_bytes, tables_to_bytes
+from tokenizer.coding import Coding
 from tokenizer.config import TokenizerConfig
+from tokenizer.contexts import ContextTables
 from tokenizer.errors import ArtifactError, ProviderError
 from tokenizer.onnx_session import OnnxSession
+from tokenizer.spectral import SpectralTables
+from training.context_model import starting_tables
 
 
 @pytest.fixture
@@ -96,20 +100,21 @@ def test_the_error_for_an_unknown_name_lists_the_shipped_models() -> None:
     assert all(name in str(caught.value) for name in shipped())
 
 
-def test_tables_survive_their_file() -> None:
-    tables = formula_tables()
-    again = tables_from_bytes(tables_to_bytes(tables))
+@pytest.mark.parametrize("tables", [formula_tables(), starting_tables()], ids=["spectral", "contexts"])
+def test_tables_survive_their_file(tables: SpectralTables | ContextTables) -> None:
+    again = tables_from_bytes(type(tables), tables_to_bytes(tables))
     for name in tables.__slots__:
         assert np.array_equal(getattr(again, name), getattr(tables, name))
         assert getattr(again, name).dtype == getattr(tables, name).dtype
 
 
-CONFIG = TokenizerConfig("tiny", "1.0", "spectral", (4, 8), {"0.9": 1.5})
+CONFIG = TokenizerConfig("tiny", "1.0", "spectral", (4, 8), {"range": {"0.9": 1.5}})
 
 
 def test_a_config_survives_its_json() -> None:
     assert TokenizerConfig.from_json(CONFIG.to_json()) == CONFIG
-    assert CONFIG.scores == {0.9: 1.5}
+    assert CONFIG.scores(Coding.RANGE) == {0.9: 1.5}
+    assert CONFIG.scores(Coding.FIXED) == {}
 
 
 @pytest.mark.parametrize(
@@ -120,8 +125,10 @@ def test_a_config_survives_its_json() -> None:
         {"layout": "register"},
         {"precision": "fp16"},
         {"candidate_lengths": [8, 4]},
-        {"margin_scores": {"0.9": [1.0]}},
-        {"margin_scores": {"most": 1.5}},
+        {"margin_scores": {"0.9": 1.0}},
+        {"margin_scores": {"range": {"0.9": [1.0]}}},
+        {"margin_scores": {"range": {"most": 1.5}}},
+        {"margin_scores": {"other": {"0.9": 1.5}}},
         {"margin_scores": 0.5},
         {"surprise": 1},
     ],

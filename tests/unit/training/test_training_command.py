@@ -13,7 +13,7 @@ import typer
 from generated_pictures import PICTURES_PER_SPLIT, picture
 from numpy_codec import synthesise
 
-from tokenizer import ImageTokenizer, Size
+from tokenizer import Coding, ImageTokenizer, Size
 from tokenizer.artifact import FILES
 from training.__main__ import train
 from training.checkpoint import load_checkpoint
@@ -61,7 +61,8 @@ def test_the_artifact_names_no_place_of_the_machine_that_made_it(
 def test_the_config_holds_lengths_and_margins(tiny_tokenizer: ImageTokenizer) -> None:
     config = tiny_tokenizer.artifact.config
     assert config.candidate_lengths == CANDIDATE_LENGTHS
-    assert tuple(config.scores) == COVERAGES
+    for coding in Coding:
+        assert tuple(config.scores(coding)) == COVERAGES
 
 
 def test_the_linear_codec_can_be_exported_too(
@@ -75,7 +76,8 @@ def test_the_linear_codec_can_be_exported_too(
     canvas, tables = Size(64, 64), linear.artifact.tables
     (whole,) = linear.encode([picture(1, 64, 64)])
     sequence = whole.prefix(100)
-    wanted = synthesise(linear.layout.decode(sequence.tokens, canvas), canvas, tables) + tables.mean_rgb
+    means, _ = linear.codec.decode(sequence.tokens, canvas, sequence.coding)
+    wanted = synthesise(means, canvas, tables) + tables.mean_rgb
     (decoded,) = linear.decode([sequence])
     np.testing.assert_allclose(decoded, wanted.clip(0, 255), atol=0.51)
 
