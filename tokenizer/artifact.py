@@ -52,13 +52,13 @@ class ModelArtifact:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of config and weights, 64 hex digits."""
+        """SHA-256 of config and all weights, 64 hex digits: names the pixels that come out."""
         return str(self.manifest["digest"])
 
     @property
     def fingerprint(self) -> str:
-        """First 8 hex digits of the digest: what a stream's header carries."""
-        return self.digest[:8]
+        """Eight hex digits that a stream's header carries: names what tokens mean (docs/decisions/0004)."""
+        return str(self.manifest["fingerprint"])
 
     @classmethod
     def load(cls, name_or_path: str | Path = "default") -> ModelArtifact:
@@ -113,11 +113,12 @@ def sha256(data: bytes) -> str:
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        hashes, digest = manifest["files"], manifest["digest"]
+        hashes, digest, fingerprint = (manifest[name] for name in ("files", "digest", "fingerprint"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path.name}/manifest.json cannot be read: {error}") from error
-    if not isinstance(hashes, dict) or not isinstance(digest, str) or len(digest) != 64:
-        raise ArtifactError(f"{path.name}/manifest.json has no file hashes or no digest")
+    named = isinstance(digest, str) and isinstance(fingerprint, str)
+    if not isinstance(hashes, dict) or not named or (len(digest), len(fingerprint)) != (64, 8):
+        raise ArtifactError(f"{path.name}/manifest.json lacks file hashes, digest or fingerprint")
     return dict(manifest)
 
 

@@ -25,7 +25,7 @@ from tokenizer.model import AdaptiveTokenizer, DistortionHead
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
 from tokenizer.quality import psnr_db
-from tokenizer.spectral import SpectralLayout
+from tokenizer.spectral import SpectralLayout, SpectralTables
 
 OPSET = 20
 # A cell's border may be crossed only by coefficients this near to it (in sigmas): float noise between
@@ -67,10 +67,9 @@ def export_artifact(
         "halting.onnx": export_head(head),
     }
     digest = weights_digest(config, contexts, model)
+    names = {"digest": digest, "fingerprint": stream_fingerprint(config, contexts, model)}
     versions = {"torch": torch.__version__, "opset": str(OPSET), **runtime_versions()}
-    write_artifact(
-        folder, contents, {"digest": digest, "versions": versions, "parity": parity.__dict__, **facts}
-    )
+    write_artifact(folder, contents, {**names, "versions": versions, "parity": parity.__dict__, **facts})
     return digest
 
 
@@ -83,17 +82,40 @@ def write_artifact(folder: Path, contents: dict[str, bytes], manifest: dict[str,
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
+def stream_fingerprint(config: TokenizerConfig, contexts: ContextTables, model: AdaptiveTokenizer) -> str:
+    """Eight hex digits over all that gives tokens their meaning; a decoder's weights do not.
+
+    So a model that was only trained longer, or quantized, reads the streams of the one before.
+    """
+    rules = (config.layout, config.format_version, config.preprocess_version)
+    parts = [repr(rules).encode(), *_table_bytes(model.tables, contexts), *_weight_bytes(model.analysis)]
+    return sha256(b"".join(parts))[:8]
+
+
+def _table_bytes(*all_tables: SpectralTables | ContextTables) -> list[bytes]:
+    return [
+        np.ascontiguousarray(getattr(tables, name)).tobytes()
+        for tables in all_tables
+        for name in tables.__slots__
+    ]
+
+
+def _weight_bytes(module: nn.Module) -> list[bytes]:
+    return [
+        part
+        for name, value in sorted(module.state_dict().items())
+        for part in (name.encode(), value.detach().cpu().contiguous().numpy().tobytes())
+    ]
+
+
 def weights_digest(config: TokenizerConfig, contexts: ContextTables, model: AdaptiveTokenizer) -> str:
     """SHA-256 of canonical config, tables and weights; other exports of one model share it.
 
     The halting head and its margins are left out: they change no token and no pixel, so models that
     differ in them alone read each other's streams.
     """
-    parts = [dataclasses.replace(config, margin_scores={}).to_json().encode()]
-    for tables in (model.tables, contexts):
-        parts += [np.ascontiguousarray(getattr(tables, name)).tobytes() for name in tables.__slots__]
-    for name, value in sorted(model.state_dict().items()):
-        parts += [name.encode(), value.detach().cpu().contiguous().numpy().tobytes()]
+    rules = dataclasses.replace(config, margin_scores={}).to_json().encode()
+    parts = [rules, *_table_bytes(model.tables, contexts), *_weight_bytes(model)]
     return sha256(b"".join(parts))
 
 

@@ -92,7 +92,8 @@ def quantize_artifact(
         **sibling.graphs,
     }
     facts = _facts(artifact, comparison, len(seen), max_loss_db)
-    write_artifact(out, contents, {"digest": sibling.digest, **facts})
+    names = {"digest": sibling.digest, "fingerprint": artifact.fingerprint}
+    write_artifact(out, contents, {**names, **facts})
     return sibling.digest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -171,6 +172,23 @@ def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) ->
         export.weights_digest(config, contexts, AdaptiveTokenizer(model.config, other_tables(model.tables))),
     }
     assert len(others | {digest}) == 5
+
+
+def test_the_fingerprint_names_what_tokens_mean_and_not_the_decoder(model: AdaptiveTokenizer) -> None:
+    config, contexts = TokenizerConfig("a", "1", "spectral", (4, 8), {}), starting_tables()
+    fingerprint = export.stream_fingerprint(config, contexts, model)
+    retrained = copy.deepcopy(model)
+    torch.nn.init.ones_(retrained.synthesis.network.outward.weight)
+    for same in (retrained, model):
+        other = dataclasses.replace(config, name="b", precision="int8")
+        assert export.stream_fingerprint(other, contexts, same) == fingerprint
+    others = {
+        export.stream_fingerprint(config, dataclasses.replace(contexts, shifts=contexts.shifts + 1), model),
+        export.stream_fingerprint(
+            config, contexts, AdaptiveTokenizer(model.config, other_tables(model.tables))
+        ),
+    }
+    assert len(others | {fingerprint}) == 3
 
 
 def test_margins_do_not_change_the_digest(model: AdaptiveTokenizer) -> None:

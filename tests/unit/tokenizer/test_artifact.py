@@ -40,7 +40,6 @@ def change_manifest(folder: Path, change: Callable[[dict], object]) -> None:
 def test_a_whole_folder_loads(tiny_artifact: Path) -> None:
     artifact = ModelArtifact.load(str(tiny_artifact))
     assert artifact.config.name == "tiny"
-    assert artifact.digest.startswith(artifact.fingerprint)
     assert len(artifact.fingerprint) == 8
 
 
