@@ -64,6 +64,7 @@ serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051
 bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.codings --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.halting --images $(EVAL)/div
 	$(BIN)/python -m benchmarks.order --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.order --images $(EVAL)/div --crop 256

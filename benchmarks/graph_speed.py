@@ -54,7 +54,7 @@ def graph_cases(models: Sequence[str], pixels: Pixels) -> dict[Graph, Callable[[
 
 def _cases(tokenizer: ImageTokenizer, threads: int, pixels: Pixels) -> dict[Graph, Callable[[], object]]:
     (whole,) = tokenizer.encode([pixels])
-    decode = tokenizer.decoder_inputs([whole.tokens], whole.canvas)
+    decode = tokenizer.decoder_inputs([whole], whole.canvas)
     basis = {name: decode[name] for name in ("vertical", "horizontal")}
     encode = {"image": to_model_input([pixels]), **basis}
     return {

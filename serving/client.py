@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serving import limits
+from serving.client_channel import channel_options
 from serving.client_errors import RequestTooLarge, ServiceError, service_error
 from tessera.v1 import model_service_pb2 as model_pb
 from tessera.v1 import model_service_pb2_grpc as model_grpc
@@ -26,6 +26,7 @@ from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc as tokenizer_grpc
 from tessera.v1 import types_pb2 as types
 from tokenizer.budget import TokenBudget
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import InvalidBudget
 from tokenizer.images import to_rgb_array, write_image
@@ -41,25 +42,7 @@ _FORMATS = {
     "webp": types.IMAGE_FORMAT_WEBP,
     "raw": types.IMAGE_FORMAT_RAW,
 }
-
-# AIP-194 and gRFC A6: a few quick attempts, stopped altogether once a tenth of the calls fail, so that an
-# overloaded server is not drowned by its own clients. Where the server says how long to wait, that counts.
-SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{"service": "tessera.v1.TokenizerService"}, {"service": "tessera.v1.ModelService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
-    "loadBalancingConfig": [{"round_robin": {}}],
-}
+_CODINGS = {Coding.FIXED: types.CODING_FIXED, Coding.RANGE: types.CODING_RANGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +66,7 @@ class ModelInfo:
     max_tokens_256: int
     predicts_quality: bool
     has_realism: bool
+    codings: tuple[Coding, ...]
 
 
 class TokenizerClient:
@@ -105,7 +89,7 @@ class TokenizerClient:
         self._timeout_s = timeout_s
         self._max_request_size_bytes = max_request_size_bytes
         self._channel = grpc.insecure_channel(
-            target, _channel_options(max_request_size_bytes, max_response_size_bytes)
+            target, channel_options(max_request_size_bytes, max_response_size_bytes)
         )
         self._tokenizer: Any = tokenizer_grpc.TokenizerServiceStub(  # type: ignore[no-untyped-call]
             self._channel
@@ -122,24 +106,34 @@ class TokenizerClient:
         """Give up the connection; calls in work are cancelled."""
         self._channel.close()
 
-    def encode(self, image: Picture, budget: TokenBudget | None = None) -> TokenSequence:
+    def encode(
+        self, image: Picture, budget: TokenBudget | None = None, *, coding: Coding = DEFAULT_CODING
+    ) -> TokenSequence:
         """The stream of a picture, with its curve.
 
-        A picture is the bytes of a PNG, JPEG or WebP file, uint8[H, W, 3], or a Pillow image.
+        A picture is the bytes of a PNG, JPEG or WebP file, uint8[H, W, 3], or a Pillow image. `coding` is
+        that of `ImageTokenizer.encode`.
         """
-        request = pb.EncodeRequest(image=self._image(image), rate=_rate(budget))
+        options = _encode_options(coding)
+        request = pb.EncodeRequest(image=self._image(image), rate=_rate(budget), options=options)
         reply = self._call(self._tokenizer.Encode, request)
         return _with_curve(TokenSequence.from_bytes(reply.codestream.data), reply.stats.curve)
 
     def encode_stream(
-        self, image: Picture, budget: TokenBudget | None = None, *, allow_partial: bool = False
+        self,
+        image: Picture,
+        budget: TokenBudget | None = None,
+        *,
+        coding: Coding = DEFAULT_CODING,
+        allow_partial: bool = False,
     ) -> Iterator[TokenSequence]:
         """Growing prefixes of one stream, the last one whole.
 
         With `allow_partial`, a connection that breaks after the first prefix ends the iterator instead of
         raising: what has arrived is a picture.
         """
-        request = pb.EncodeStreamRequest(image=self._image(image), rate=_rate(budget))
+        options = _encode_options(coding)
+        request = pb.EncodeStreamRequest(image=self._image(image), rate=_rate(budget), options=options)
         sequence: TokenSequence | None = None
         try:
             for reply in self._stream(self._tokenizer.EncodeStream, request):
@@ -147,7 +141,7 @@ class TokenizerClient:
                 if kind == "header":
                     sequence = _with_curve(TokenSequence.from_bytes(reply.header.data), reply.header.curve)
                 elif kind == "chunk" and sequence is not None:
-                    sequence = _longer(sequence, reply.chunk.data)
+                    sequence = replace(sequence, tokens=sequence.tokens + reply.chunk.data)
                     yield sequence
         except ServiceError:
             if not allow_partial or sequence is None or sequence.length == 0:
@@ -268,17 +262,6 @@ class TokenizerClient:
             )
 
 
-def _channel_options(max_request_size_bytes: int, max_response_size_bytes: int) -> list[tuple[str, Any]]:
-    return [
-        ("grpc.max_send_message_length", max_request_size_bytes),
-        ("grpc.max_receive_message_length", max_response_size_bytes),
-        ("grpc.keepalive_time_ms", 1000 * limits.CLIENT_KEEPALIVE_S),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.enable_retries", 1),
-        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ]
-
-
 def _rate(budget: TokenBudget | None) -> types.RateTarget | None:
     if budget is None:
         return None
@@ -294,6 +277,10 @@ def _rate(budget: TokenBudget | None) -> types.RateTarget | None:
     if budget.max_bytes is not None:
         return types.RateTarget(max_size_bytes=budget.max_bytes)
     return types.RateTarget(bits_per_pixel=budget.bits_per_pixel)
+
+
+def _encode_options(coding: Coding) -> pb.EncodeOptions:
+    return pb.EncodeOptions(coding=_CODINGS[Coding(coding)])
 
 
 def _decode_request(
@@ -320,13 +307,7 @@ def _with_curve(sequence: TokenSequence, curve: types.DistortionCurve) -> TokenS
         return sequence
     margins = {margin.coverage: tuple(margin.margin_db) for margin in curve.margins}
     known = DistortionCurve(tuple(curve.lengths), tuple(curve.psnr_db), margins)
-    return TokenSequence(sequence.tokens, sequence.source, sequence.fingerprint, sequence.canvas, known)
-
-
-def _longer(sequence: TokenSequence, tokens: bytes) -> TokenSequence:
-    return TokenSequence(
-        sequence.tokens + tokens, sequence.source, sequence.fingerprint, sequence.canvas, sequence.curve
-    )
+    return replace(sequence, curve=known)
 
 
 def _model_info(model: model_pb.Model) -> ModelInfo:
@@ -340,6 +321,7 @@ def _model_info(model: model_pb.Model) -> ModelInfo:
         model.max_token_count_256,
         model.predicts_quality,
         model.has_realism,
+        tuple(coding for coding, number in _CODINGS.items() if number in model.codings),
     )
 
 

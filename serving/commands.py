@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tokenizer.budget import TokenBudget
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
 
@@ -35,9 +36,9 @@ class Tokenizer(Protocol):
     def has_realism(self) -> bool: ...
 
     def max_tokens(self, canvas: Size) -> int:
-        """How many tokens the model makes on this canvas."""
+        """The most tokens the model makes on this canvas; in fixed coding, exactly so many."""
 
-    def encode(self, images: list[Pixels], *, canvas_area_px: int) -> list[TokenSequence]:
+    def encode(self, images: list[Pixels], *, coding: Coding, canvas_area_px: int) -> list[TokenSequence]:
         """All tokens of each picture."""
 
     def decode(
@@ -90,6 +91,7 @@ class EncodeCommand:
     file: bytes | None
     pixels: Pixels | None
     rate: Rate
+    coding: Coding
     canvas_area_px: int
     include_token_ids: bool
     format: str
@@ -103,7 +105,7 @@ class DecodeCommand:
     sequence: TokenSequence
     form: OutputForm
     was_cut: bool
-    """True if fewer tokens are decoded than the model makes for this picture."""
+    """True if fewer tokens are decoded than the model makes for this picture, as far as that is known."""
     realism: Realism
 
 

@@ -33,6 +33,7 @@ from tessera.v1 import types_pb2 as types
 from tokenizer import bitstream
 from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageMissing, ImageTooLarge
 from tokenizer.images import SERVICE_FORMATS, image_size, sniff_format
 from tokenizer.realism import DEFAULT_STEPS, Realism
@@ -60,6 +61,11 @@ _POLICIES = {
     types.SHORTFALL_POLICY_BEST_EFFORT: False,
     types.SHORTFALL_POLICY_FAIL: True,
 }
+_CODINGS = {
+    types.CODING_UNSPECIFIED: DEFAULT_CODING,
+    types.CODING_FIXED: Coding.FIXED,
+    types.CODING_RANGE: Coding.RANGE,
+}
 _WEBP_MAX_SIDE_PX = 16_383
 
 
@@ -79,6 +85,7 @@ def parse_encode(
     """A picture with its size known from the header, and a rate."""
     check_model(request.model, model)
     rate = _parse_rate(request.rate)
+    coding = _parse_coding(request.options.coding, "options.coding")
     canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, config)
     source, pixels, format_name = _parse_image(request.image, config)
     return EncodeCommand(
@@ -86,6 +93,7 @@ def parse_encode(
         file=request.image.encoded if pixels is None else None,
         pixels=pixels,
         rate=rate,
+        coding=coding,
         canvas_area_px=canvas_area_px,
         include_token_ids=request.options.include_token_ids,
         format=format_name,
@@ -102,14 +110,16 @@ def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingC
             f"made by model {whole.fingerprint}, and this server has {model.ref.fingerprint}"
         )
     _check_sizes(whole, config)
-    total = model.tokenizer.max_tokens(whole.canvas)
-    if whole.length > total:
-        raise BitstreamError(f"{whole.length} tokens, and this canvas has at most {total}")
-    if request.options.strict and whole.length < total:
-        raise StreamTooShort("strict: this stream was cut", metadata={"have": whole.length, "need": total})
+    most = model.tokenizer.max_tokens(whole.canvas)
+    if whole.length > most:
+        raise BitstreamError(f"{whole.length} tokens, and this canvas has at most {most}")
+    total = model.whole_length(whole)
+    if request.options.strict:
+        _check_whole(whole, total)
     sequence = whole.prefix(_parse_max_tokens(request.max_token_count, whole.length))
     form = _parse_output(request.output, whole.source, config)
-    return DecodeCommand(sequence, form, was_cut=sequence.length < total, realism=realism)
+    was_cut = sequence.length < (whole.length if total is None else total)
+    return DecodeCommand(sequence, form, was_cut=was_cut, realism=realism)
 
 
 def parse_decode_stream(
@@ -217,6 +227,11 @@ def _parse_canvas_area(area_px: int, config: ServingConfig) -> int:
     return area_px or DEFAULT_AREA_PX
 
 
+def _parse_coding(value: types.Coding, field: str) -> Coding:
+    _check_enum(value, _CODINGS, field)
+    return _CODINGS[value]
+
+
 def _parse_source(request: pb.DecodeRequest, config: ServingConfig) -> TokenSequence:
     if request.WhichOneof("source") == "tokens":
         return _parse_tokens(request.tokens, config)
@@ -248,7 +263,8 @@ def _parse_tokens(message: types.TokenSequence, config: ServingConfig) -> TokenS
             reason="CODESTREAM_MALFORMED",
             field="tokens.canvas_width_px",
         )
-    return TokenSequence(message.tokens, source, message.fingerprint.lower(), canvas)
+    coding = _parse_coding(message.coding, "tokens.coding")
+    return TokenSequence(message.tokens, source, message.fingerprint.lower(), canvas, coding=coding)
 
 
 def _check_stream_size(size_bytes: int, config: ServingConfig, may_be_empty: bool = False) -> None:
@@ -267,6 +283,14 @@ def _check_sizes(sequence: TokenSequence, config: ServingConfig) -> None:
     _check_picture_size(sequence.source, config)
     if sequence.canvas.area_px > config.max_canvas_area_px * _CANVAS_SLACK:
         raise ImageTooLarge(f"a canvas may have {config.max_canvas_area_px} pixels, got {sequence.canvas}")
+
+
+def _check_whole(sequence: TokenSequence, total: int | None) -> None:
+    if total is None:
+        raise Unsupported("a range-coded stream does not say whether it is whole", field="options.strict")
+    if sequence.length < total:
+        metadata = {"have": sequence.length, "need": total}
+        raise StreamTooShort("strict: this stream was cut", metadata=metadata)
 
 
 def _check_picture_size(size: Size, config: ServingConfig) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.sequence import TokenSequence
 
 LoadTokenizer = Callable[[ServingConfig], Tokenizer]
 
@@ -40,6 +43,17 @@ class ServedModel:
     load_s: float
     warmup_s: float
 
+    def whole_length(self, sequence: TokenSequence) -> int | None:
+        """Length of the whole stream that this one may be a prefix of; None if nobody can tell.
+
+        In fixed coding the canvas decides it. A range-coded stream ends when everything is said, and only
+        one of the greatest length is surely whole.
+        """
+        if sequence.fingerprint != self.ref.fingerprint:
+            return None
+        most = self.tokenizer.max_tokens(sequence.canvas)
+        return most if sequence.coding is Coding.FIXED or sequence.length == most else None
+
 
 def load_tokenizer(config: ServingConfig) -> Tokenizer:
     """The model that the settings name. Raises ArtifactError or ProviderError."""
@@ -66,12 +80,13 @@ def load_and_warm_up(config: ServingConfig, load: LoadTokenizer = load_tokenizer
 
 
 def _warm_up(tokenizer: Tokenizer, max_batch_size: int) -> bool:
-    """Run both ways at the smallest and the largest batch; True if encoding predicts quality."""
+    """Run all ways at the smallest and the largest batch; True if encoding predicts quality."""
     ramp = np.linspace(0, 255, WARM_UP_SIZE.area_px * 3, dtype=np.uint8)
     picture = ramp.reshape(WARM_UP_SIZE.height_px, WARM_UP_SIZE.width_px, 3)
     sequences = []
-    for batch_size in sorted({1, max_batch_size}):
-        sequences = tokenizer.encode([picture] * batch_size, canvas_area_px=DEFAULT_AREA_PX)
+    for batch_size, coding in product(sorted({1, max_batch_size}), Coding):
+        pictures = [picture] * batch_size
+        sequences = tokenizer.encode(pictures, coding=coding, canvas_area_px=DEFAULT_AREA_PX)
         for realism in (0.0, 1.0) if tokenizer.has_realism else (0.0,):
             tokenizer.decode(sequences, max_pixels=WARM_UP_SIZE.area_px, realism=realism, steps=1, seed=0)
     return sequences[0].curve is not None

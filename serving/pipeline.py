@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from serving.admission import Admission
@@ -16,6 +17,7 @@ from serving.rates import apply_rate, rate_kind
 from serving.status import InvalidRequest
 from serving.trace import RequestTrace
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
 
@@ -23,6 +25,14 @@ Result = TypeVar("Result")
 
 # Room for the fields around a picture in its reply.
 _REPLY_OVERHEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _EncodeKey:
+    """What pictures must have in common to share a model call."""
+
+    coding: Coding
+    canvas_area_px: int
 
 
 class Pipeline:
@@ -66,7 +76,8 @@ class Pipeline:
         """All tokens of the picture, and the length that its rate asks for."""
         with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
             pixels = await self._pixels(command, trace)
-            whole = await self._encoder.submit(pixels, command.canvas_area_px, trace)
+            key = _EncodeKey(command.coding, command.canvas_area_px)
+            whole = await self._encoder.submit(pixels, key, trace)
         return self._rated(whole, command)
 
     async def decode(
@@ -123,9 +134,9 @@ class Pipeline:
                 field="output.format",
             )
 
-    def _encode_batch(self, canvas_area_px: Hashable, pictures: list[Pixels]) -> list[TokenSequence]:
-        assert isinstance(canvas_area_px, int)
-        return self.model.tokenizer.encode(pictures, canvas_area_px=canvas_area_px)
+    def _encode_batch(self, key: Hashable, pictures: list[Pixels]) -> list[TokenSequence]:
+        assert isinstance(key, _EncodeKey)
+        return self.model.tokenizer.encode(pictures, coding=key.coding, canvas_area_px=key.canvas_area_px)
 
     def _decode_batch(self, realism: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
         assert isinstance(realism, Realism)

@@ -13,7 +13,8 @@ from serving.trace import RequestTrace
 from tessera.v1 import model_service_pb2 as model_pb
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
-from tokenizer.bitstream import VERSION, header_size_bytes
+from tokenizer.bitstream import VERSIONS, header_size_bytes
+from tokenizer.coding import Coding
 from tokenizer.distortion import DistortionCurve
 from tokenizer.realism import MAX_STEPS
 from tokenizer.sequence import TokenSequence
@@ -31,6 +32,7 @@ _FORMATS = {
     PictureFormat.WEBP: types.IMAGE_FORMAT_WEBP,
     PictureFormat.RAW: types.IMAGE_FORMAT_RAW,
 }
+_CODINGS = {Coding.FIXED: types.CODING_FIXED, Coding.RANGE: types.CODING_RANGE}
 
 
 def encode_reply(
@@ -44,29 +46,53 @@ def encode_reply(
         bits_per_pixel=file_bits_per_pixel(sequence),
         stop_reason=_STOP_REASONS[encoded.stop_reason],
     )
-    codestream = codestream_message(sequence, model, include_token_ids=include_token_ids)
+    whole_length = encoded.whole.length
+    codestream = codestream_message(
+        sequence,
+        model,
+        whole_length=whole_length,
+        was_cut=sequence.length < whole_length,
+        include_token_ids=include_token_ids,
+    )
     return pb.EncodeResponse(codestream=codestream, stats=stats, timings=timings_message(trace))
 
 
 def codestream_message(
-    sequence: TokenSequence, model: ServedModel | None, *, include_token_ids: bool = False
+    sequence: TokenSequence,
+    model: ServedModel,
+    *,
+    whole_length: int | None,
+    was_cut: bool,
+    include_token_ids: bool = False,
 ) -> types.Codestream:
     """A stream with what is known about it; facts of the model only if it is the one served here."""
-    ours = model is not None and model.ref.fingerprint == sequence.fingerprint
-    total = model.tokenizer.max_tokens(sequence.canvas) if model is not None and ours else 0
+    ours = model.ref.fingerprint == sequence.fingerprint
     return types.Codestream(
         data=sequence.to_bytes(),
         token_ids=sequence.tokens if include_token_ids else (),
-        model=ref_message(model.ref) if model is not None and ours else _bare_ref(sequence.fingerprint),
+        model=ref_message(model.ref) if ours else _bare_ref(sequence.fingerprint),
         token_count=sequence.length,
-        total_token_count=total,
-        truncated=sequence.length < total,
+        total_token_count=whole_length or 0,
+        truncated=was_cut,
         header_size_bytes=header_size_bytes(sequence.source, sequence.canvas),
         source_width_px=sequence.source.width_px,
         source_height_px=sequence.source.height_px,
         canvas_width_px=sequence.canvas.width_px,
         canvas_height_px=sequence.canvas.height_px,
+        coding=_CODINGS[sequence.coding],
     )
+
+
+def truncate_reply(whole: TokenSequence, shorter: TokenSequence, model: ServedModel) -> pb.TruncateResponse:
+    """The answer to Truncate: what became of a stream, which may itself have been cut before."""
+    whole_length = model.whole_length(whole)
+    codestream = codestream_message(
+        shorter,
+        model,
+        whole_length=whole_length,
+        was_cut=shorter.length < (whole_length or whole.length),
+    )
+    return pb.TruncateResponse(codestream=codestream, saved_size_bytes=whole.length - shorter.length)
 
 
 def stream_header(encoded: Encoded, model: ServedModel) -> pb.EncodeStreamResponse:
@@ -81,6 +107,7 @@ def stream_header(encoded: Encoded, model: ServedModel) -> pb.EncodeStreamRespon
         source_height_px=sequence.source.height_px,
         curve=curve_message(sequence.curve),
         stop_reason=_STOP_REASONS[encoded.stop_reason],
+        coding=_CODINGS[sequence.coding],
     )
     return pb.EncodeStreamResponse(header=header)
 
@@ -176,6 +203,7 @@ def model_message(model: ServedModel) -> model_pb.Model:
         predicts_quality=model.predicts_quality,
         default=True,
         has_realism=model.has_realism,
+        codings=_CODINGS.values(),
     )
 
 
@@ -200,7 +228,7 @@ def server_info(config: ServingConfig, version: str, *, ready: bool) -> model_pb
     files = (types.IMAGE_FORMAT_PNG, types.IMAGE_FORMAT_JPEG, types.IMAGE_FORMAT_WEBP)
     return model_pb.GetServerInfoResponse(
         server_version=version,
-        codestream_versions=[VERSION],
+        codestream_versions=VERSIONS.values(),
         input_formats=files,
         output_formats=[*files, types.IMAGE_FORMAT_RAW],
         limits=limits,

@@ -92,7 +92,7 @@ class TokenizerServicer:
         return pb.DecodeResponse(
             image=replies.image_message(picture),
             token_count=command.sequence.length,
-            total_token_count=model.tokenizer.max_tokens(command.sequence.canvas),
+            total_token_count=model.whole_length(command.sequence) or 0,
             model=replies.ref_message(model.ref),
             timings=replies.timings_message(trace),
         )
@@ -121,11 +121,9 @@ class TokenizerServicer:
         request = convert.parse_message(pb.TruncateRequest, raw)
         command = convert.parse_truncate(request, self._config)
         shorter = cut(command.sequence, command.budget)
-        saved = command.sequence.length - shorter.length
         self._metrics.tokens("truncate", shorter.length)
-        self._metrics.truncated(saved)
-        codestream = replies.codestream_message(shorter, self._pipeline.model)
-        return pb.TruncateResponse(codestream=codestream, saved_size_bytes=saved)
+        self._metrics.truncated(command.sequence.length - shorter.length)
+        return replies.truncate_reply(command.sequence, shorter, self._pipeline.model)
 
     @property
     def _pipeline(self) -> Pipeline:

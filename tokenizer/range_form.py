@@ -89,13 +89,18 @@ class RangeLayout:
 
     def decode(self, tokens: bytes, canvas: Size) -> tuple[NDArray[np.float32], float]:
         """(DCT coefficients f32[3, bh, bw], expected squared error per pixel and colour) of any prefix."""
-        state = self.state(self.spectral.class_of(tokens), canvas)
-        if len(tokens) > 1:
-            self.scan(state, _Decoder(tokens[1:]))
+        state = self.read(tokens, canvas)
         found = np.flatnonzero(state.is_found)
         values = np.zeros(state.tree.size, np.float32)
         values[found] = state.values(found, self.tables.fraction)
         return state.tree.inverse(values), state.expected_error() / 3
+
+    def read(self, tokens: bytes, canvas: Size) -> State:
+        """All that a prefix settles; integers and powers of two, the same on any machine."""
+        state = self.state(self.spectral.class_of(tokens), canvas)
+        if len(tokens) > 1:
+            self.scan(state, _Decoder(tokens[1:]))
+        return state
 
     def scan(self, state: State, oracle: Oracle, watch: Watch | None = None) -> None:
         """Ask the oracle everything, as far as it has answers."""

@@ -153,6 +153,7 @@ class _Network(nn.Module):
         return out
 
 
+@torch.enable_grad()
 def _fit_network(samples: list[Sample], steps: int, seed: int) -> _Network:
     torch.manual_seed(seed)
     features = torch.from_numpy(np.concatenate([s.features for s in samples])) / OCTAVE

@@ -11,6 +11,7 @@ import typer
 from tokenizer.allocation import GOALS, Goal
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.errors import InvalidBudget, InvalidRealism
 from tokenizer.images import WRITE_FORMATS
 from tokenizer.realism import DEFAULT_STEPS, MAX_SEED, MAX_STEPS, Realism
@@ -77,6 +78,16 @@ MaxBytesEach = Annotated[
     int | None,
     typer.Option(min=1, help="With --total-bytes: no picture gets more.", rich_help_panel="Budget of a set"),
 ]
+CodingOfStream = Annotated[
+    Coding,
+    typer.Option(
+        "--coding", help="range: fewest bytes; fixed: every bit has one meaning, for language models."
+    ),
+]
+CodingOfBare = Annotated[
+    Coding | None,
+    typer.Option("--coding", help="What --coding said when the --bare tokens were made; else range."),
+]
 CanvasArea = Annotated[
     int, typer.Option(min=MULTIPLE_PX**2, help="Pixels of the grid that the model works on.")
 ]
@@ -112,6 +123,7 @@ Json = Annotated[
 DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
 DEFAULT_CANVAS_AREA_PX = DEFAULT_AREA_PX
 DEFAULT_STEP_COUNT = DEFAULT_STEPS
+DEFAULT_CODING_OF_STREAM = DEFAULT_CODING
 
 
 def token_budget(
@@ -155,7 +167,7 @@ def set_budget(
         raise typer.BadParameter(f"must be one of {', '.join(GOALS)}, got {goal!r}", param_hint="--goal")
     if max_bytes is not None and max_bytes < min_bytes:
         raise typer.BadParameter(f"--min-bytes-each {min_bytes} is above --max-bytes-each {max_bytes}")
-    return SetBudget(total_bytes, cast(Goal, goal), min_bytes, max_bytes)
+    return SetBudget(total_bytes, goal, min_bytes, max_bytes)
 
 
 def realism(strength: float, steps: int, seed: int) -> Realism:

@@ -12,9 +12,10 @@ from serving.cli import flags
 from serving.cli.encode_set import run_set
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
-from tokenizer.bitstream import VERSION, header_size_bytes
+from tokenizer.bitstream import VERSIONS, header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import Size, choose_canvas
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.images import read_image, write_image
 from tokenizer.sequence import TokenSequence
@@ -33,9 +34,11 @@ def encode(
     goal: flags.GoalOfSet = "mse",
     min_bytes_each: flags.MinBytesEach = 0,
     max_bytes_each: flags.MaxBytesEach = None,
+    coding: flags.CodingOfStream = flags.DEFAULT_CODING_OF_STREAM,
     canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
     bare: Annotated[
-        bool, typer.Option("--bare", help="Write tokens without header; keep size and model yourself.")
+        bool,
+        typer.Option("--bare", help="Write tokens without header; keep size, coding and model yourself."),
     ] = False,
     model: flags.Model = "default",
     provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
@@ -59,11 +62,11 @@ def encode(
     def work(data: bytes) -> Result:
         pixels = read_image(data)
         # All tokens, then the cut: a bare stream spends no bytes on a header, which the budget must know.
-        (whole,) = tokenizer.encode([pixels], canvas_area_px=canvas_area)
+        (whole,) = tokenizer.encode([pixels], coding=coding, canvas_area_px=canvas_area)
         return written(tokenizer.cut(whole, budget, pixels, bare=bare))
 
     def encoded(data: bytes) -> TokenSequence:
-        (whole,) = tokenizer.encode([read_image(data)], canvas_area_px=canvas_area)
+        (whole,) = tokenizer.encode([read_image(data)], coding=coding, canvas_area_px=canvas_area)
         return whole
 
     if shared is None:
@@ -82,6 +85,7 @@ def decode(
     seed: flags.Seed = 0,
     bare: Annotated[bool, typer.Option("--bare", help="The input has no header; needs --size.")] = False,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the picture, for --bare.")] = None,
+    coding: flags.CodingOfBare = None,
     canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
     model: flags.Model = "default",
     provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
@@ -91,6 +95,8 @@ def decode(
     """Turn .tsr streams, or any prefix of them, into pictures."""
     if bare != (size is not None):
         raise typer.BadParameter("--bare and --size WxH belong together")
+    if coding is not None and not bare:
+        raise typer.BadParameter("the header of a stream says its coding; give --coding with --bare only")
     source = flags.picture_size(size) if size is not None else None
     wanted = flags.realism(realism, steps, seed)
     format_name, ending = flags.picture_format(format, single_file(files, out))
@@ -101,7 +107,10 @@ def decode(
         if source is None:
             sequence = TokenSequence.from_bytes(data)
         else:
-            sequence = TokenSequence(data, source, tokenizer.fingerprint, choose_canvas(source, canvas_area))
+            canvas = choose_canvas(source, canvas_area)
+            sequence = TokenSequence(
+                data, source, tokenizer.fingerprint, canvas, coding=coding or DEFAULT_CODING
+            )
         if max_tokens is not None:
             sequence = sequence.prefix(max_tokens)
         (pixels,) = tokenizer.decode(
@@ -178,6 +187,7 @@ def encoded_facts(sequence: TokenSequence, size_bytes: int) -> dict[str, Any]:
         "tokens": sequence.length,
         "bits_per_pixel": round(8 * size_bytes / sequence.source.area_px, 5),
         "predicted_psnr_db": None if predicted_db is None else round(predicted_db, 2),
+        "coding": sequence.coding.value,
         "fingerprint": sequence.fingerprint,
     }
 
@@ -190,7 +200,7 @@ def size_facts(size: Size) -> dict[str, Any]:
 def _stream_facts(data: bytes) -> dict[str, Any]:
     sequence = TokenSequence.from_bytes(data)
     canvas = {"canvas_width": sequence.canvas.width_px, "canvas_height": sequence.canvas.height_px}
-    return encoded_facts(sequence, len(data)) | canvas | {"version": VERSION}
+    return encoded_facts(sequence, len(data)) | canvas | {"version": VERSIONS[sequence.coding]}
 
 
 def single_file(files: Sequence[str], out: str | None) -> str | None:
@@ -210,7 +220,7 @@ def _model_info(model: str, as_json: bool) -> int:
         "digest": tokenizer.digest,
         "max_tokens_at_256x256": tokenizer.max_tokens(canvas),
         "has_realism": tokenizer.has_realism,
-        "stream_version": VERSION,
+        **{f"stream_version_{coding}": VERSIONS[coding] for coding in Coding},
     }
     tell_facts(facts, as_json=as_json)
     return EXIT_OK

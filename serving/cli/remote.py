@@ -82,6 +82,7 @@ def client_encode(
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
     coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    coding: flags.CodingOfStream = flags.DEFAULT_CODING_OF_STREAM,
     as_json: flags.Json = False,
 ) -> None:
     """Turn pictures (PNG, JPEG, WebP) into .tsr streams on a server."""
@@ -91,7 +92,7 @@ def client_encode(
 
         def work(data: bytes) -> Result:
             with _failures_as_ours():
-                sequence = client.encode(data, budget)
+                sequence = client.encode(data, budget, coding=coding)
             packed = sequence.to_bytes()
             return Result(packed, encoded_facts(sequence, len(packed)))
 

@@ -146,7 +146,8 @@ def describe(facts: Facts) -> str:
     if facts.get("predicted_psnr_db") is not None:
         parts.append(f"about {facts['predicted_psnr_db']:.1f} dB")
     if "canvas_width" in facts:  # what `info` is asked for; too much for a line about each output
-        parts.append(f"canvas {facts['canvas_width']}x{facts['canvas_height']}  model {facts['fingerprint']}")
+        parts.append(f"canvas {facts['canvas_width']}x{facts['canvas_height']}")
+        parts.append(f"{facts['coding']} coding  model {facts['fingerprint']}")
     return "  ".join(parts)
 
 

@@ -16,10 +16,10 @@ class SlowTokenizer(FakeTokenizer):
 
     seconds_per_call = 0.0
 
-    def encode(self, images, budget=None, *, canvas_area_px=65_536):
+    def encode(self, images, budget=None, **settings):
         if images[0].shape[:2] != (256, 256):
             time.sleep(self.seconds_per_call)
-        return super().encode(images, budget, canvas_area_px=canvas_area_px)
+        return super().encode(images, budget, **settings)
 
 
 if __name__ == "__main__":

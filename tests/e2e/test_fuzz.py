@@ -14,6 +14,7 @@ from running_server import as_file
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.sequence import TokenSequence
 
 METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate")
@@ -99,10 +100,13 @@ images = st.one_of(
 )
 streams = damaged(
     st.builds(
-        lambda tokens, width, height: TokenSequence(tokens, Size(width, height), FINGERPRINT).to_bytes(),
+        lambda tokens, width, height, coding: TokenSequence(
+            tokens, Size(width, height), FINGERPRINT, coding=coding
+        ).to_bytes(),
         st.binary(max_size=40),
         st.integers(1, 64),
         st.integers(1, 64),
+        st.sampled_from(Coding),
     )
 )
 bare = st.builds(
@@ -113,6 +117,7 @@ bare = st.builds(
     fingerprint=st.sampled_from([FINGERPRINT, FINGERPRINT.upper(), "", "zz", "é" * 400]),
     canvas_width_px=ints,
     canvas_height_px=ints,
+    coding=enums,
 )
 outputs = st.builds(types.OutputFormat, format=enums, quality=ints, lossless=st.booleans())
 decodes = st.one_of(
@@ -128,7 +133,9 @@ decodes = st.one_of(
         image=images,
         rate=rates,
         model=st.sampled_from(["", "fake", "x\r\ny: z"]),
-        options=st.builds(pb.EncodeOptions, include_token_ids=st.booleans(), canvas_area_px=ints),
+        options=st.builds(
+            pb.EncodeOptions, include_token_ids=st.booleans(), canvas_area_px=ints, coding=enums
+        ),
     ),
     streamed=st.booleans(),
 )

@@ -60,7 +60,7 @@ def test_a_full_queue_refuses_with_reason_and_advice_when_to_return(small, png):
         trailers = dict(caught.value.trailing_metadata())
         assert int(trailers["grpc-retry-pushback-ms"]) == retry.retry_delay.ToMilliseconds() > 0
         small.tokenizer.gate.set()
-        assert all(call.result().codestream.token_count == 2080 for call in calls)
+        assert all(call.result().codestream.token_count == 1560 for call in calls)
     small.expect(1, "tessera_rejected_requests_total", reason="queue_items")
 
 
@@ -150,8 +150,38 @@ def test_pictures_on_different_canvases_do_not_share_a_batch(start_server, png):
         running.tokenizer.gate.set()
         lengths = [call.result().codestream.total_token_count for call in calls]
         assert all(call.result() for call in held)
-    assert lengths[0] == lengths[2] < lengths[1] == 2080
+    assert lengths[0] == lengths[2] < lengths[1] == 1560
     assert sorted(running.tokenizer.calls) == [("encode", 1), ("encode", 1), ("encode", 2)]
+
+
+def test_pictures_of_different_codings_do_not_share_a_batch_and_streams_do(start_server, png):
+    running = start_server(max_batch_size=4)
+    codings = (types.CODING_FIXED, types.CODING_UNSPECIFIED, types.CODING_FIXED, types.CODING_RANGE)
+    with running.channel() as channel:
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        held = fill(running, stub, png, 1)
+        requests = [
+            pb.EncodeRequest(image=types.Image(encoded=png), options=pb.EncodeOptions(coding=coding))
+            for coding in codings
+        ]
+        calls = [stub.Encode.future(one, timeout=20) for one in requests]
+        running.eventually(lambda: running.sample("tessera_queue_items", op="encode") == 4)
+        running.tokenizer.gate.set()
+        streams = [call.result().codestream.data for call in (*held, *calls)]
+        assert running.tokenizer.calls == [("encode", 1), ("encode", 2), ("encode", 2)]
+        assert [data[1] >> 1 & 7 for data in streams] == [2, 1, 2, 1, 2]
+
+        running.tokenizer.calls.clear()
+        running.tokenizer.gate.clear()
+        pictures = [stub.Decode.future(pb.DecodeRequest(codestream=data), timeout=20) for data in streams[:1]]
+        running.eventually(lambda: running.tokenizer.calls == [("decode", 1)])
+        pictures += [
+            stub.Decode.future(pb.DecodeRequest(codestream=data), timeout=20) for data in streams[1:]
+        ]
+        running.eventually(lambda: running.sample("tessera_queue_items", op="decode") == 4)
+        running.tokenizer.gate.set()
+        assert len({picture.result().image.data for picture in pictures}) == 1
+    assert running.tokenizer.calls == [("decode", 1), ("decode", 4)]
 
 
 def test_a_picture_that_breaks_the_model_does_not_take_its_neighbours_with_it(start_server, photo):

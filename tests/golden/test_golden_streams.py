@@ -16,8 +16,11 @@ import pytest
 from numpy_codec import formula_tables
 
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
+from tokenizer.range_form import RangeLayout
 from tokenizer.sequence import TokenSequence
 from tokenizer.spectral import SpectralLayout, block_size
+from training.context_model import starting_tables
 
 GOLDEN = Path(__file__).parent / "streams.json"
 CANVASES = (Size(16, 16), Size(64, 48), Size(256, 256), Size(320, 208), Size(1024, 64), Size(512, 512))
@@ -37,12 +40,13 @@ def integer_coefficients(canvas: Size) -> np.ndarray:
 
 
 def stream(canvas: Size) -> dict[str, object]:
-    """What is frozen of a canvas: file bytes of one picture, and the order of all bits of every class."""
+    """What is frozen of a canvas: file bytes of one picture in both codings, and the order of all bits."""
     layout = SpectralLayout(formula_tables())
     coefficients = integer_coefficients(canvas)
     class_id = layout.choose_class(coefficients, canvas)
     cells = layout.cells(coefficients, class_id, canvas)
-    data = TokenSequence(layout.tokens(cells, class_id, canvas), canvas, "0011aabb", canvas).to_bytes()
+    tokens = layout.tokens(cells, class_id, canvas)
+    data = TokenSequence(tokens, canvas, "0011aabb", canvas, coding=Coding.FIXED).to_bytes()
     order = hashlib.sha256()
     for k in range(layout.tables.num_classes):
         order.update(layout.order(k, canvas).coefficient.astype("<i4").tobytes())
@@ -52,7 +56,16 @@ def stream(canvas: Size) -> dict[str, object]:
         "size_bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "order_sha256": order.hexdigest(),
+        "range_sha256": range_meaning(layout, canvas),
     }
+
+
+def range_meaning(layout: SpectralLayout, canvas: Size) -> str:
+    """Hash of all that 300 fixed bytes of the range coding say: no float decides any of it."""
+    tokens = bytes((k * 2_654_435_761 >> 13) & 0xFF for k in range(300))
+    state = RangeLayout(layout, starting_tables()).read(tokens, canvas)
+    arrays = (state.is_found, state.is_negative, state.refinements, state.known_log, state.low)
+    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from tokenizer.artifact import FILES, ModelArtifact
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.quality import psnr_db
 from training import quantize
-from training.export import weights_digest
 from training.quantize import MIN_PARITY_PSNR_DB, Comparison, QuantizationError
 
 LENGTHS = (0, 1, 24, 128)
@@ -96,11 +95,6 @@ def test_the_digest_follows_from_the_model_alone(int8: ImageTokenizer, tiny_arti
         ).digest,
     }
     assert len(others | {int8.digest}) == 4
-
-
-def test_precision_is_part_of_an_exported_digest(int8: ImageTokenizer) -> None:
-    config = int8.artifact.config
-    assert weights_digest(config) != weights_digest(replace(config, precision="fp32"))
 
 
 def test_the_int8_manifest_tells_source_parity_and_quality(

@@ -167,11 +167,12 @@ def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) ->
     assert digest == export.weights_digest(config, contexts, model)
     others = {
         export.weights_digest(dataclasses.replace(config, version="2"), contexts, model),
+        export.weights_digest(dataclasses.replace(config, precision="int8"), contexts, model),
         export.weights_digest(config, dataclasses.replace(contexts, shifts=contexts.shifts + 1), model),
         export.weights_digest(config, contexts, AdaptiveTokenizer(model.config, model.tables)),
         export.weights_digest(config, contexts, AdaptiveTokenizer(model.config, other_tables(model.tables))),
     }
-    assert len(others | {digest}) == 5
+    assert len(others | {digest}) == 6
 
 
 def test_the_fingerprint_names_what_tokens_mean_and_not_the_decoder(model: AdaptiveTokenizer) -> None:

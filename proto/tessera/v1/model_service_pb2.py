@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from tessera.v1 import types_pb2 as tessera_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etessera/v1/model_service.proto\x12\ntessera.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16tessera/v1/types.proto\"\xa0\x01\n\x05Model\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12\x11\n\tproviders\x18\x02 \x03(\t\x12\x1b\n\x13max_token_count_256\x18\x03 \x01(\x05\x12\x18\n\x10predicts_quality\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x05 \x01(\x08\x12\x13\n\x0bhas_realism\x18\x06 \x01(\x08J\x04\x08\x07\x10\n\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.tessera.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.tessera.v1.Model\"\x16\n\x14GetServerInfoRequest\"\xe6\x01\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x1b\n\x13\x63odestream_versions\x18\x02 \x03(\x05\x12.\n\rinput_formats\x18\x03 \x03(\x0e\x32\x17.tessera.v1.ImageFormat\x12/\n\x0eoutput_formats\x18\x04 \x03(\x0e\x32\x17.tessera.v1.ImageFormat\x12\"\n\x06limits\x18\x05 \x01(\x0b\x32\x12.tessera.v1.Limits\x12\r\n\x05ready\x18\x06 \x01(\x08J\x04\x08\x07\x10\x10\"\xce\x03\n\x06Limits\x12\x1e\n\x16max_request_size_bytes\x18\x01 \x01(\x03\x12\x1f\n\x17max_response_size_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14max_image_size_bytes\x18\x03 \x01(\x03\x12\x19\n\x11max_image_area_px\x18\x04 \x01(\x03\x12\x19\n\x11max_image_side_px\x18\x05 \x01(\x05\x12!\n\x19max_codestream_size_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12max_canvas_area_px\x18\x07 \x01(\x05\x12\x19\n\x11max_preview_count\x18\x08 \x01(\x05\x12 \n\x18max_concurrent_rpc_count\x18\t \x01(\x05\x12\x1c\n\x14max_queue_item_count\x18\n \x01(\x05\x12\x1c\n\x14max_queue_size_bytes\x18\x0b \x01(\x03\x12\x1c\n\x14max_batch_item_count\x18\x0c \x01(\x05\x12\x33\n\x10\x64\x65\x66\x61ult_deadline\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16max_realism_step_count\x18\x0e \x01(\x05J\x04\x08\x0f\x10\x14\x32\x87\x02\n\x0cModelService\x12P\n\nListModels\x12\x1d.tessera.v1.ListModelsRequest\x1a\x1e.tessera.v1.ListModelsResponse\"\x03\x90\x02\x01\x12J\n\x08GetModel\x12\x1b.tessera.v1.GetModelRequest\x1a\x1c.tessera.v1.GetModelResponse\"\x03\x90\x02\x01\x12Y\n\rGetServerInfo\x12 .tessera.v1.GetServerInfoRequest\x1a!.tessera.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etessera/v1/model_service.proto\x12\ntessera.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16tessera/v1/types.proto\"\xc5\x01\n\x05Model\x12!\n\x03ref\x18\x01 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12\x11\n\tproviders\x18\x02 \x03(\t\x12\x1b\n\x13max_token_count_256\x18\x03 \x01(\x05\x12\x18\n\x10predicts_quality\x18\x04 \x01(\x08\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x05 \x01(\x08\x12\x13\n\x0bhas_realism\x18\x06 \x01(\x08\x12#\n\x07\x63odings\x18\x07 \x03(\x0e\x32\x12.tessera.v1.CodingJ\x04\x08\x08\x10\n\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.tessera.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.tessera.v1.Model\"\x16\n\x14GetServerInfoRequest\"\xe6\x01\n\x15GetServerInfoResponse\x12\x16\n\x0eserver_version\x18\x01 \x01(\t\x12\x1b\n\x13\x63odestream_versions\x18\x02 \x03(\x05\x12.\n\rinput_formats\x18\x03 \x03(\x0e\x32\x17.tessera.v1.ImageFormat\x12/\n\x0eoutput_formats\x18\x04 \x03(\x0e\x32\x17.tessera.v1.ImageFormat\x12\"\n\x06limits\x18\x05 \x01(\x0b\x32\x12.tessera.v1.Limits\x12\r\n\x05ready\x18\x06 \x01(\x08J\x04\x08\x07\x10\x10\"\xce\x03\n\x06Limits\x12\x1e\n\x16max_request_size_bytes\x18\x01 \x01(\x03\x12\x1f\n\x17max_response_size_bytes\x18\x02 \x01(\x03\x12\x1c\n\x14max_image_size_bytes\x18\x03 \x01(\x03\x12\x19\n\x11max_image_area_px\x18\x04 \x01(\x03\x12\x19\n\x11max_image_side_px\x18\x05 \x01(\x05\x12!\n\x19max_codestream_size_bytes\x18\x06 \x01(\x03\x12\x1a\n\x12max_canvas_area_px\x18\x07 \x01(\x05\x12\x19\n\x11max_preview_count\x18\x08 \x01(\x05\x12 \n\x18max_concurrent_rpc_count\x18\t \x01(\x05\x12\x1c\n\x14max_queue_item_count\x18\n \x01(\x05\x12\x1c\n\x14max_queue_size_bytes\x18\x0b \x01(\x03\x12\x1c\n\x14max_batch_item_count\x18\x0c \x01(\x05\x12\x33\n\x10\x64\x65\x66\x61ult_deadline\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x16max_realism_step_count\x18\x0e \x01(\x05J\x04\x08\x0f\x10\x14\x32\x87\x02\n\x0cModelService\x12P\n\nListModels\x12\x1d.tessera.v1.ListModelsRequest\x1a\x1e.tessera.v1.ListModelsResponse\"\x03\x90\x02\x01\x12J\n\x08GetModel\x12\x1b.tessera.v1.GetModelRequest\x1a\x1c.tessera.v1.GetModelResponse\"\x03\x90\x02\x01\x12Y\n\rGetServerInfo\x12 .tessera.v1.GetServerInfoRequest\x1a!.tessera.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,21 +40,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001'
   _globals['_MODEL']._serialized_start=103
-  _globals['_MODEL']._serialized_end=263
-  _globals['_LISTMODELSREQUEST']._serialized_start=265
-  _globals['_LISTMODELSREQUEST']._serialized_end=323
-  _globals['_LISTMODELSRESPONSE']._serialized_start=325
-  _globals['_LISTMODELSRESPONSE']._serialized_end=405
-  _globals['_GETMODELREQUEST']._serialized_start=407
-  _globals['_GETMODELREQUEST']._serialized_end=438
-  _globals['_GETMODELRESPONSE']._serialized_start=440
-  _globals['_GETMODELRESPONSE']._serialized_end=492
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=494
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=516
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=519
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=749
-  _globals['_LIMITS']._serialized_start=752
-  _globals['_LIMITS']._serialized_end=1214
-  _globals['_MODELSERVICE']._serialized_start=1217
-  _globals['_MODELSERVICE']._serialized_end=1480
+  _globals['_MODEL']._serialized_end=300
+  _globals['_LISTMODELSREQUEST']._serialized_start=302
+  _globals['_LISTMODELSREQUEST']._serialized_end=360
+  _globals['_LISTMODELSRESPONSE']._serialized_start=362
+  _globals['_LISTMODELSRESPONSE']._serialized_end=442
+  _globals['_GETMODELREQUEST']._serialized_start=444
+  _globals['_GETMODELREQUEST']._serialized_end=475
+  _globals['_GETMODELRESPONSE']._serialized_start=477
+  _globals['_GETMODELRESPONSE']._serialized_end=529
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=531
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=553
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=556
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=786
+  _globals['_LIMITS']._serialized_start=789
+  _globals['_LIMITS']._serialized_end=1251
+  _globals['_MODELSERVICE']._serialized_start=1254
+  _globals['_MODELSERVICE']._serialized_end=1517
 # @@protoc_insertion_point(module_scope)

@@ -11,20 +11,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Model(_message.Message):
-    __slots__ = ("ref", "providers", "max_token_count_256", "predicts_quality", "default", "has_realism")
+    __slots__ = ("ref", "providers", "max_token_count_256", "predicts_quality", "default", "has_realism", "codings")
     REF_FIELD_NUMBER: _ClassVar[int]
     PROVIDERS_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKEN_COUNT_256_FIELD_NUMBER: _ClassVar[int]
     PREDICTS_QUALITY_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_FIELD_NUMBER: _ClassVar[int]
     HAS_REALISM_FIELD_NUMBER: _ClassVar[int]
+    CODINGS_FIELD_NUMBER: _ClassVar[int]
     ref: _types_pb2.ModelRef
     providers: _containers.RepeatedScalarFieldContainer[str]
     max_token_count_256: int
     predicts_quality: bool
     default: bool
     has_realism: bool
-    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: _Optional[bool] = ..., default: _Optional[bool] = ..., has_realism: _Optional[bool] = ...) -> None: ...
+    codings: _containers.RepeatedScalarFieldContainer[_types_pb2.Coding]
+    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: _Optional[bool] = ..., default: _Optional[bool] = ..., has_realism: _Optional[bool] = ..., codings: _Optional[_Iterable[_Union[_types_pb2.Coding, str]]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -20,12 +20,14 @@ class EncodeRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ..., rate: _Optional[_Union[_types_pb2.RateTarget, _Mapping]] = ..., options: _Optional[_Union[EncodeOptions, _Mapping]] = ...) -> None: ...
 
 class EncodeOptions(_message.Message):
-    __slots__ = ("include_token_ids", "canvas_area_px")
+    __slots__ = ("include_token_ids", "canvas_area_px", "coding")
     INCLUDE_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     CANVAS_AREA_PX_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
     include_token_ids: bool
     canvas_area_px: int
-    def __init__(self, include_token_ids: _Optional[bool] = ..., canvas_area_px: _Optional[int] = ...) -> None: ...
+    coding: _types_pb2.Coding
+    def __init__(self, include_token_ids: _Optional[bool] = ..., canvas_area_px: _Optional[int] = ..., coding: _Optional[_Union[_types_pb2.Coding, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("codestream", "stats", "timings")
@@ -72,7 +74,7 @@ class EncodeStreamResponse(_message.Message):
     def __init__(self, header: _Optional[_Union[StreamHeader, _Mapping]] = ..., chunk: _Optional[_Union[TokenChunk, _Mapping]] = ..., trailer: _Optional[_Union[StreamTrailer, _Mapping]] = ...) -> None: ...
 
 class StreamHeader(_message.Message):
-    __slots__ = ("data", "model", "token_count", "total_token_count", "source_width_px", "source_height_px", "curve", "stop_reason")
+    __slots__ = ("data", "model", "token_count", "total_token_count", "source_width_px", "source_height_px", "curve", "stop_reason", "coding")
     DATA_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +83,7 @@ class StreamHeader(_message.Message):
     SOURCE_HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
     CURVE_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     model: _types_pb2.ModelRef
     token_count: int
@@ -89,7 +92,8 @@ class StreamHeader(_message.Message):
     source_height_px: int
     curve: _types_pb2.DistortionCurve
     stop_reason: _types_pb2.StopReason
-    def __init__(self, data: _Optional[bytes] = ..., model: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., curve: _Optional[_Union[_types_pb2.DistortionCurve, _Mapping]] = ..., stop_reason: _Optional[_Union[_types_pb2.StopReason, str]] = ...) -> None: ...
+    coding: _types_pb2.Coding
+    def __init__(self, data: _Optional[bytes] = ..., model: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., curve: _Optional[_Union[_types_pb2.DistortionCurve, _Mapping]] = ..., stop_reason: _Optional[_Union[_types_pb2.StopReason, str]] = ..., coding: _Optional[_Union[_types_pb2.Coding, str]] = ...) -> None: ...
 
 class TokenChunk(_message.Message):
     __slots__ = ("sequence_number", "first_token_index", "data", "token_ids", "cumulative_size_bytes", "predicted_psnr_db")

@@ -29,6 +29,12 @@ class TensorLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TENSOR_LAYOUT_HWC: _ClassVar[TensorLayout]
     TENSOR_LAYOUT_CHW: _ClassVar[TensorLayout]
 
+class Coding(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CODING_UNSPECIFIED: _ClassVar[Coding]
+    CODING_FIXED: _ClassVar[Coding]
+    CODING_RANGE: _ClassVar[Coding]
+
 class QualityMetric(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QUALITY_METRIC_UNSPECIFIED: _ClassVar[QualityMetric]
@@ -58,6 +64,9 @@ DATA_TYPE_UINT8: DataType
 TENSOR_LAYOUT_UNSPECIFIED: TensorLayout
 TENSOR_LAYOUT_HWC: TensorLayout
 TENSOR_LAYOUT_CHW: TensorLayout
+CODING_UNSPECIFIED: Coding
+CODING_FIXED: Coding
+CODING_RANGE: Coding
 QUALITY_METRIC_UNSPECIFIED: QualityMetric
 QUALITY_METRIC_PSNR_DB: QualityMetric
 SHORTFALL_POLICY_UNSPECIFIED: ShortfallPolicy
@@ -151,7 +160,7 @@ class DistortionMargin(_message.Message):
     def __init__(self, coverage: _Optional[float] = ..., margin_db: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Codestream(_message.Message):
-    __slots__ = ("data", "token_ids", "model", "token_count", "total_token_count", "truncated", "header_size_bytes", "source_width_px", "source_height_px", "canvas_width_px", "canvas_height_px")
+    __slots__ = ("data", "token_ids", "model", "token_count", "total_token_count", "truncated", "header_size_bytes", "source_width_px", "source_height_px", "canvas_width_px", "canvas_height_px", "coding")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +172,7 @@ class Codestream(_message.Message):
     SOURCE_HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
     CANVAS_WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
     CANVAS_HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     model: ModelRef
@@ -174,23 +184,26 @@ class Codestream(_message.Message):
     source_height_px: int
     canvas_width_px: int
     canvas_height_px: int
-    def __init__(self, data: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., header_size_bytes: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ...) -> None: ...
+    coding: Coding
+    def __init__(self, data: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., header_size_bytes: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ..., coding: _Optional[_Union[Coding, str]] = ...) -> None: ...
 
 class TokenSequence(_message.Message):
-    __slots__ = ("tokens", "source_width_px", "source_height_px", "fingerprint", "canvas_width_px", "canvas_height_px")
+    __slots__ = ("tokens", "source_width_px", "source_height_px", "fingerprint", "canvas_width_px", "canvas_height_px", "coding")
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
     SOURCE_HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     CANVAS_WIDTH_PX_FIELD_NUMBER: _ClassVar[int]
     CANVAS_HEIGHT_PX_FIELD_NUMBER: _ClassVar[int]
+    CODING_FIELD_NUMBER: _ClassVar[int]
     tokens: bytes
     source_width_px: int
     source_height_px: int
     fingerprint: str
     canvas_width_px: int
     canvas_height_px: int
-    def __init__(self, tokens: _Optional[bytes] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., fingerprint: _Optional[str] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ...) -> None: ...
+    coding: Coding
+    def __init__(self, tokens: _Optional[bytes] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., fingerprint: _Optional[str] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ..., coding: _Optional[_Union[Coding, str]] = ...) -> None: ...
 
 class OutputFormat(_message.Message):
     __slots__ = ("format", "quality", "lossless")

@@ -82,7 +82,7 @@ def test_tables_that_are_no_archive_are_refused(folder: Path) -> None:
     """Also with a manifest that agrees with the damage."""
     (folder / "tables.npz").write_bytes(b"PK nonsense")
     change_manifest(folder, lambda manifest: manifest["files"].update({"tables.npz": sha256(b"PK nonsense")}))
-    with pytest.raises(ArtifactError, match=r"tables\.npz"):
+    with pytest.raises(ArtifactError, match="SpectralTables cannot be read"):
         ModelArtifact.load(folder)
 
 

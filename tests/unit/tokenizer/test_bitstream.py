@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tokenizer.bitstream import MAX_HEADER_SIZE_BYTES, header_size_bytes, pack, unpack
 from tokenizer.canvas import MAX_SOURCE_SIDE_PX, Size
+from tokenizer.coding import Coding
 from tokenizer.errors import BitstreamError
 from tokenizer.sequence import TokenSequence
 
@@ -22,8 +23,9 @@ sequences = st.builds(
     st.builds(Size, sides, sides),
     fingerprints,
     st.just(Size(0, 0)) | canvases,
+    coding=st.sampled_from(Coding),
 )
-SEQUENCE = TokenSequence(b"\x05\xff\x00", Size(640, 480), "0011aabb")
+SEQUENCE = TokenSequence(b"\x05\xff\x00", Size(640, 480), "0011aabb", coding=Coding.FIXED)
 
 
 @given(sequences)
@@ -77,6 +79,12 @@ def test_largest_source_fits_the_header() -> None:
     assert unpack(pack(largest)) == largest
 
 
+def test_the_coding_is_the_version() -> None:
+    ranged = replace(SEQUENCE, coding=Coding.RANGE).to_bytes()
+    assert (SEQUENCE.to_bytes()[1], ranged[1]) == (0x52, 0x54)
+    assert TokenSequence.from_bytes(ranged).coding is Coding.RANGE
+
+
 def test_explicit_canvas_that_equals_the_default_is_read() -> None:
     short = SEQUENCE.to_bytes()
     width, height = (side // 16 - 1 for side in (SEQUENCE.canvas.width_px, SEQUENCE.canvas.height_px))
@@ -106,7 +114,8 @@ def test_facts_that_do_not_fit_the_header_are_refused(change: dict, message: str
         (b"", "at least 10"),
         (b"\x89PNG\r\n\x1a\n" + bytes(8), "not a Tessera stream"),
         (b"\xd7\x62" + bytes(8), "not a Tessera stream"),
-        (b"\xd7\x54" + bytes(8), "version 2"),
+        (b"\xd7\x50" + bytes(8), "version 0"),
+        (b"\xd7\x56" + bytes(8), "version 3"),
         (b"\xd7\x53" + bytes(9), f"{MAX_HEADER_SIZE_BYTES} bytes, got 11"),
     ],
 )

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from serving.cli.app import app
 from tokenizer.canvas import Size, choose_canvas
+from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import FingerprintMismatch
 from tokenizer.image_tokenizer import ImageTokenizer
@@ -19,7 +20,10 @@ FINGERPRINT = "00c0ffee"
 
 
 class ThumbnailTokenizer:
-    """Same methods as ImageTokenizer; 192 tokens that are an 8x8 thumbnail, and a made-up curve."""
+    """Same methods as ImageTokenizer; 192 tokens that are an 8x8 thumbnail, and a made-up curve.
+
+    In range coding the thumbnail is inverted: taken for fixed, it shows the negative.
+    """
 
     name, version, fingerprint, digest = "thumbnail", "1", FINGERPRINT, FINGERPRINT * 8
     has_realism = True
@@ -27,15 +31,22 @@ class ThumbnailTokenizer:
     def max_tokens(self, canvas: Size) -> int:
         return 192
 
-    def encode(self, images: Sequence[np.ndarray], *, canvas_area_px: int = 65536) -> list[TokenSequence]:
+    def encode(
+        self,
+        images: Sequence[np.ndarray],
+        *,
+        coding: Coding = DEFAULT_CODING,
+        canvas_area_px: int = 65536,
+    ) -> list[TokenSequence]:
         curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: (1.0, 1.0)})
         return [
             TokenSequence(
-                Image.fromarray(image).resize((8, 8)).tobytes(),
+                thumbnail_tokens(Image.fromarray(image).resize((8, 8)).tobytes(), coding),
                 source := Size(image.shape[1], image.shape[0]),
                 FINGERPRINT,
                 choose_canvas(source, canvas_area_px),
                 curve,
+                coding,
             )
             for image in images
         ]
@@ -53,12 +64,17 @@ class ThumbnailTokenizer:
                 raise FingerprintMismatch(f"made by {sequence.fingerprint}, this is {FINGERPRINT}")
         return [
             np.asarray(
-                Image.frombytes("RGB", (8, 8), sequence.tokens.ljust(192, b"\x80")).resize(
-                    (sequence.source.width_px, sequence.source.height_px)
-                )
+                Image.frombytes(
+                    "RGB", (8, 8), thumbnail_tokens(sequence.tokens, sequence.coding).ljust(192, b"\x80")
+                ).resize((sequence.source.width_px, sequence.source.height_px))
             )
             for sequence in sequences
         ]
+
+
+def thumbnail_tokens(values: bytes, coding: Coding) -> bytes:
+    """Grey values to tokens of the coding, and back."""
+    return bytes(255 - value for value in values) if coding is Coding.RANGE else values
 
 
 class Ran:

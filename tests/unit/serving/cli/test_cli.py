@@ -18,6 +18,7 @@ from PIL import Image
 from serving.cli import flags, local
 from serving.cli.files import plan_jobs
 from tokenizer.canvas import Size
+from tokenizer.coding import Coding
 from tokenizer.errors import RealismUnavailable
 from tokenizer.images import read_image
 from tokenizer.sequence import TokenSequence
@@ -101,6 +102,7 @@ def test_json_is_one_object_per_input_with_every_fact(folder: Path) -> None:
         "width": 60,
         "height": 40,
         "bits_per_pixel": 0.1,
+        "coding": "range",
         "fingerprint": FINGERPRINT,
     }
 
@@ -138,6 +140,7 @@ def test_an_unwritable_output_is_a_failure_of_the_tool(folder: Path) -> None:
         ["encode"],
         ["encode", "a.png", "--max-bytes", "50", "--max-tokens", "5"],
         ["encode", "a.png", "--max-bytes", "0"],
+        ["encode", "a.png", "--coding", "huffman"],
         ["encode", "a.png", "--bits-per-pixel", "nan"],
         ["encode", "a.png", "--min-psnr", "20", "--coverage", "1.5"],
         ["encode", "a.png", "b.jpg", "-o", "-"],
@@ -147,6 +150,7 @@ def test_an_unwritable_output_is_a_failure_of_the_tool(folder: Path) -> None:
         ["encode", "-", "-"],
         ["decode", "x.tsr", "-o", "x.gif"],
         ["decode", "x.tsr", "--format", "gif"],
+        ["decode", "x.tsr", "--coding", "fixed"],
         ["decode", "x.tsr", "--bare"],
         ["decode", "x.tsr", "--bare", "--size", "0x4"],
         ["decode", "x.tsr", "--realism", "1.5"],
@@ -220,6 +224,36 @@ def test_bare_tokens_decode_with_the_size_alone(folder: Path) -> None:
     assert Path("full.png").read_bytes() == Path("bare.png").read_bytes()
 
 
+@pytest.mark.parametrize("coding", ["fixed", "range"])
+def test_a_stream_keeps_its_coding_through_cut_and_decode(folder: Path, coding: str) -> None:
+    assert Ran("encode", "a.png", "--coding", coding, "-o", "x.tsr").code == 0
+    assert Ran("truncate", "x.tsr", "--max-tokens", "191", "-o", "cut.tsr").code == 0
+    facts = json.loads(Ran("info", "cut.tsr", "--json").out)
+    assert (facts["coding"], facts["version"]) == (coding, {"fixed": 1, "range": 2}[coding])
+    assert f"{coding} coding" in Ran("info", "cut.tsr").out
+    Ran("encode", "a.png", "-o", "default.tsr")
+    Ran("decode", "x.tsr", "-o", "x.png")
+    Ran("decode", "default.tsr", "-o", "default.png")
+    assert Path("x.png").read_bytes() == Path("default.png").read_bytes()
+    assert (Path("x.tsr").read_bytes() == Path("default.tsr").read_bytes()) == (coding == "range")
+
+
+def test_bare_tokens_decode_only_with_the_coding_they_were_made_in(folder: Path) -> None:
+    Ran("encode", "a.png", "-o", "full.tsr")
+    Ran("decode", "full.tsr", "-o", "full.png")
+    Ran("encode", "a.png", "--bare", "--coding", "fixed", "-o", "bare.tok")
+    bare = ("decode", "bare.tok", "--bare", "--size", "60x40", "-o")
+    assert Ran(*bare, "right.png", "--coding", "fixed").code == 0
+    assert Ran(*bare, "wrong.png").code == 0
+    assert Path("right.png").read_bytes() == Path("full.png").read_bytes() != Path("wrong.png").read_bytes()
+
+
+def test_pictures_that_share_a_total_share_the_coding(folder: Path) -> None:
+    options = ("--coding", "fixed", "--total-bytes", "100", "--json")
+    ran = Ran("encode", "a.png", "b.jpg", "-o", "out/", *options)
+    assert [json.loads(line)["coding"] for line in ran.out.splitlines()] == ["fixed", "fixed"]
+
+
 def test_truncate_may_write_over_its_input_when_told_so(folder: Path) -> None:
     Ran("encode", "a.png")
     assert Ran("truncate", "a.tsr", "--max-bytes", "40", "-o", "a.tsr").code == 0
@@ -239,12 +273,12 @@ def test_truncate_below_the_header_is_a_bad_input(folder: Path) -> None:
 
 
 def test_info_reads_the_header_of_any_model(folder: Path) -> None:
-    stream = TokenSequence(bytes(30), Size(640, 480), "0011aabb").to_bytes()
+    stream = TokenSequence(bytes(30), Size(640, 480), "0011aabb", coding=Coding.FIXED).to_bytes()
     ran = Ran("info", "-", "--json", stdin=stream)
     facts = json.loads(ran.out)
     assert ran.code == 0
     assert (facts["tokens"], facts["bytes"], facts["width"], facts["height"]) == (30, 40, 640, 480)
-    assert (facts["fingerprint"], facts["version"]) == ("0011aabb", 1)
+    assert (facts["fingerprint"], facts["coding"], facts["version"]) == ("0011aabb", "fixed", 1)
     assert (facts["canvas_width"], facts["canvas_height"]) == (288, 224)
     assert Ran("info", "bad.png").code == 3
 
@@ -252,6 +286,7 @@ def test_info_reads_the_header_of_any_model(folder: Path) -> None:
 def test_info_tells_about_a_model(folder: Path) -> None:
     facts = json.loads(Ran("info", "--model", "default", "--json").out)
     assert facts["has_realism"] is True
+    assert (facts["stream_version_fixed"], facts["stream_version_range"]) == (1, 2)
     assert (facts["name"], facts["fingerprint"], facts["max_tokens_at_256x256"]) == (
         "thumbnail",
         FINGERPRINT,

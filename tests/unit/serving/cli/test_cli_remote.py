@@ -13,6 +13,7 @@ from serving.cli import remote
 from serving.client_errors import InvalidRequest, Unavailable
 from serving.config import ServingConfig
 from tokenizer.budget import TokenBudget
+from tokenizer.coding import Coding
 from tokenizer.images import read_image, write_image
 from tokenizer.sequence import TokenSequence
 
@@ -60,12 +61,12 @@ class FailingClient:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def encode(self, image: bytes, budget: TokenBudget | None) -> TokenSequence:
+    def encode(self, image: bytes, budget: TokenBudget | None, *, coding: Coding) -> TokenSequence:
         if image == b"<html>":
             raise InvalidRequest("no picture", code=StatusCode.INVALID_ARGUMENT, reason="IMAGE_CORRUPT")
         if image == b"gone":
             raise Unavailable("connection refused", code=StatusCode.UNAVAILABLE)
-        (sequence,) = ThumbnailTokenizer().encode([read_image(image)])
+        (sequence,) = ThumbnailTokenizer().encode([read_image(image)], coding=coding)
         return sequence if budget is None else sequence.prefix(budget.max_tokens or 0)
 
     def decode(self, sequence: TokenSequence, format: str, *, quality: int | None, **realism: float) -> bytes:
@@ -88,6 +89,14 @@ def test_a_server_encodes_and_decodes_like_the_library(folder: Path) -> None:
         == 0
     )
     assert Path("here.jpg").read_bytes() == Path("there.jpg").read_bytes()
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("options", [(), ("--coding", "fixed"), ("--coding", "range")])
+def test_the_coding_reaches_the_server(folder: Path, options: tuple[str, ...]) -> None:
+    Ran("encode", "a.png", "-o", "here.tsr", *options)
+    assert Ran("client", "encode", "a.png", "-o", "there.tsr", *options).code == 0
+    assert Path("here.tsr").read_bytes() == Path("there.tsr").read_bytes()
 
 
 @pytest.mark.usefixtures("server")
