@@ -9,7 +9,7 @@ EVAL := $(DATA)/eval
 SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train export quantize serve bench clean
+.PHONY: help demo test test-slow check format proto train model export quantize serve bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,10 +47,16 @@ format: $(VENV)/.dev ## Format the code
 proto: $(VENV)/.dev ## Generate the gRPC stubs again
 	PYTHON=$(abspath $(BIN))/python sh proto/generate.sh
 
-train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes)
-	$(BIN)/python -m training train --recipe $(RECIPE) --folder $(RUN) $(addprefix --data ,$(SHARDS))
+train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes); START=checkpoint to begin with
+	$(BIN)/python -m training train --recipe $(RECIPE) --folder $(RUN) $(addprefix --start ,$(START)) \
+	    $(addprefix --data ,$(SHARDS))
 
-export: $(VENV)/.dev ## Turn the run's checkpoint into the shipped model
+model: $(VENV)/.dev ## Everything behind the shipped models: both stages of training, export, int8
+	$(MAKE) train RECIPE=small_256_fixed
+	$(MAKE) train RECIPE=small_256 START=runs/small_256_fixed/checkpoint.pt
+	$(MAKE) export quantize RECIPE=small_256
+
+export: $(VENV)/.dev ## Turn the run's checkpoint into the shipped fp32 model
 	$(BIN)/python -m training export --checkpoint $(RUN)/checkpoint.pt --out tokenizer/pretrained/tessera-small \
 	    $(addprefix --data ,$(SHARDS))
 

@@ -64,7 +64,7 @@ def main() -> None:
     text = "\n\n".join(
         (
             heading(f"Two codings on {name}", "codings", len(pictures), tokenizer),
-            "Mean PSNR in dB; bytes saved at the PSNR that the fixed coding has there. The first one is a lower "
+            "Mean PSNR in dB; bytes saved at the PSNR that the fixed coding has there; the first is a lower "
             "bound: below 16 bytes nothing was measured.",
             markdown_table(header, rows),
         )

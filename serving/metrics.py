@@ -143,7 +143,7 @@ class Metrics:
         self._rate_targets.labels(self._model, kind, result).inc()
 
     def decoded_cut_stream(self) -> None:
-        """A stream with fewer tokens than the model makes was decoded."""
+        """A stream that is known to lack tokens was decoded."""
         self._decode_truncated.labels(self._model).inc()
 
     def truncated(self, saved_bytes: int) -> None:
@@ -271,7 +271,7 @@ class Metrics:
             "tessera_rate_targets_total", "Targets asked for.", ("model", "kind", "result")
         )
         self._decode_truncated = self._counter(
-            "tessera_decode_truncated_total", "Decodes of a shortened stream.", model
+            "tessera_decode_truncated_total", "Decodes of a stream known to be cut.", model
         )
         self._truncate_saved = self._counter(
             "tessera_truncate_bytes_saved_total", "Bytes cut off by Truncate.", model

@@ -32,6 +32,8 @@ UNKNOWN_LOG = -12
 LOGIT_BITS = 6
 MAX_LOGIT = 11
 HIDDEN_MAX = 1023
+# float32 adds whole numbers below this exactly, in any order.
+EXACT_BELOW = 2**24
 LEAST_ODDS = 16
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tokenizer.canvas import Size
 from tokenizer.contexts import (
+    EXACT_BELOW,
     FEATURE_MIN,
     HIDDEN_MAX,
     LOGIT_BITS,
@@ -32,9 +33,8 @@ from training.config import ContextConfig
 
 # 32 units would save 0.5 % of these bits, a second layer as much again, at twice the time (docs/log.md).
 HIDDEN = 24
-# Activations carry 7 fractional bits; float32 adds whole numbers exactly below 2^24.
+# Activations carry 7 fractional bits.
 ACTIVATION_BITS = 7
-EXACT = 2**24
 DEPTHS = 4
 TRAIN_BYTES = 2048
 
@@ -193,11 +193,11 @@ def _integers(weight: Tensor, largest_input: int) -> tuple[np.ndarray, int]:
     """Whole numbers and their fractional bits, such that sums over inputs stay below half of 2^24."""
     sums = weight.abs().sum(0).max().item() * largest_input
     largest = weight.abs().max().item()
-    shift = int(np.floor(min(np.log2(EXACT / 2 / sums), np.log2(32767 / largest))))
+    shift = int(np.floor(min(np.log2(EXACT_BELOW / 2 / sums), np.log2(32767 / largest))))
     return torch.round(weight * 2.0**shift).numpy().astype(np.int16), shift
 
 
 def _bias(bias: Tensor, shift: int) -> np.ndarray:
-    limit = EXACT / 2 - 1
+    limit = EXACT_BELOW / 2 - 1
     # Half a unit more: the shift rounds down.
     return torch.round((bias + 0.5) * 2.0**shift).clamp(-limit, limit).numpy().astype(np.int32)

@@ -74,7 +74,7 @@ def test_sigterm_finishes_accepted_work_ends_watches_and_exits_0(process, photo)
         stub.Encode(request, timeout=5)
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "shutting down" in refused.value.details()
-    assert all(call.result().codestream.token_count == 2080 for call in calls)
+    assert all(call.result().codestream.token_count == 1560 for call in calls)
     assert child.wait(timeout=15) == 0
     # Two batches of the slow model, and not the drain timeout of 10 s.
     assert time.monotonic() - signalled < 6
