@@ -5,7 +5,7 @@ Everything runs through ONNX Runtime: what is measured is what ships, and a CPU 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import ceil
 
@@ -22,10 +22,14 @@ from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, to_model_input
 from tokenizer.quality import psnr_db
 from tokenizer.spectral import block_size, dct_basis
-from tokenizer.stream_codec import StreamCodec
+from tokenizer.stream_codec import Stream, StreamCodec
+from tokenizer.wavelet import pyramid
+from training.coded import code_picture
 from training.data import PictureSet
 
 BATCH_SIZE = 8
+Prefix = tuple[np.ndarray, float, int]
+"""Conditional means f32[3, bh, bw], expected squared error, length."""
 
 
 @dataclass(frozen=True)
@@ -87,30 +91,51 @@ def _measure(
     decoded: Sequence[int],
 ) -> tuple[np.ndarray, ...]:
     """One picture's row of every field of `Curves`."""
-    out = codec.encoder.run(image=to_model_input([pixels]), **_basis(canvas))
-    reference, energy = out["reference"][0], float(out["energy"][0])
-    stream = codec.layout.encode(out["coefficients"][0], reference, energy, canvas, coding)
+    out = codec.encoder.run(image=to_model_input([pixels]), **basis_of(canvas))
+    coefficients, reference, energy = out["coefficients"][0], out["reference"][0], float(out["energy"][0])
+    stream = codec.layout.encode(coefficients, reference, energy, canvas, coding)
+    prefixes = _prefixes(codec, stream, coefficients, canvas, coding)
     true_db = np.full(len(lengths), np.nan, np.float32)
     for start in range(0, len(decoded), BATCH_SIZE):
         places = list(decoded[start : start + BATCH_SIZE])
-        images = _decode(codec, [stream.tokens[: lengths[place]] for place in places], canvas, coding)
+        inputs = decoder_inputs([prefixes(lengths[place]) for place in places], canvas)
+        images = from_model_output(codec.decoder.run(**inputs)["image"])
         true_db[places] = [min(psnr_db(pixels, image), 100.0) for image in images]
     features = picture_features(codec.layout.spectral, reference, canvas, pixels, coding)
     return linear_psnr_db(stream.distortion(lengths)), features, block_features(pixels), true_db
 
 
-def _decode(codec: Codec, streams: list[bytes], canvas: Size, coding: Coding) -> np.ndarray:
-    decoded = [codec.layout.decode(tokens, canvas, coding) for tokens in streams]
-    out = codec.decoder.run(
-        means=np.stack([means for means, _ in decoded]),
-        length=np.asarray([len(tokens) for tokens in streams], np.float32),
-        expected_mse=np.asarray([expected for _, expected in decoded], np.float32),
-        **_basis(canvas),
-    )
-    return from_model_output(out["image"])
+def _prefixes(
+    codec: Codec, stream: Stream, coefficients: np.ndarray, canvas: Size, coding: Coding
+) -> Callable[[int], Prefix]:
+    """What a stream's prefixes decode to, by length.
+
+    The range coding's are looked up, as in training: reading each prefix anew would take most of the time.
+    """
+    if coding is Coding.RANGE:
+        coded, tree = code_picture(codec.layout.range, coefficients, canvas), pyramid(block_size(canvas))
+
+        def look_up(length: int) -> Prefix:
+            values, expected = coded.prefix(length, tree.size)
+            return tree.inverse(values), expected, length
+
+        return look_up
+    return lambda length: (*codec.layout.decode(stream.tokens[:length], canvas, coding), length)
 
 
-def _basis(canvas: Size) -> dict[str, np.ndarray]:
+def decoder_inputs(prefixes: Sequence[Prefix], canvas: Size) -> dict[str, np.ndarray]:
+    """What the decoder graph is given for prefixes on one canvas."""
+    means, expected, lengths = zip(*prefixes, strict=True)
+    return {
+        "means": np.stack(means),
+        "length": np.asarray(lengths, np.float32),
+        "expected_mse": np.asarray(expected, np.float32),
+        **basis_of(canvas),
+    }
+
+
+def basis_of(canvas: Size) -> dict[str, np.ndarray]:
+    """Rows of the DCT, as both graphs are given them."""
     bh, bw = block_size(canvas)
     return {
         "vertical": dct_basis(canvas.height_px, bh),

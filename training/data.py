@@ -41,6 +41,10 @@ class PictureSet:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def first(self, count: int) -> PictureSet:
+        """The first pictures."""
+        return PictureSet(self.keys[:count], self.pictures[:count])
+
     def __add__(self, other: PictureSet) -> PictureSet:
         return PictureSet(self.keys + other.keys, self.pictures + other.pictures)
 

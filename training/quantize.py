@@ -7,7 +7,6 @@ users run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,13 @@ from tokenizer.canvas import Size
 from tokenizer.halting import head_lengths
 from tokenizer.quality import psnr_db
 from training.config import DataConfig
+from training.curves import Codec
 from training.data import PictureSet, load_pictures
 from training.export import runtime_versions, write_artifact
-from training.int8_graph import RANGE_SHARE, Arrays, convolutions, measure_ranges, quantize_graph
+from training.int8_decoder import int8_decoder
+from training.int8_graph import RANGE_SHARE, convolutions
 
 CALIBRATION_PICTURES = 32
-# Random lengths of each picture besides the whole stream.
-CALIBRATION_LENGTHS = 3
-CALIBRATION_SEED = 0
 # A step of the picture's 8 bits on average is 48 dB; the worst of 40 varied photographs had 43.
 MIN_PARITY_PSNR_DB = 38.0
 # The same picture gives infinite PSNR; means need a number.
@@ -80,8 +78,8 @@ def quantize_artifact(
     source = ImageTokenizer(artifact)
     canvas, data = _training_facts(artifact, sources)
     seen = load_pictures(replace(data, limit=CALIBRATION_PICTURES), "train")
-    ranges = measure_ranges(artifact.graphs["decoder.onnx"], calibration_passes(source, seen, canvas))
-    sibling = int8_sibling(artifact, quantize_graph(artifact.graphs["decoder.onnx"], ranges), name)
+    codec = Codec(source.codec, source.encoder, source.decoder)
+    sibling = int8_sibling(artifact, int8_decoder(artifact.graphs["decoder.onnx"], codec, seen, canvas), name)
     unseen = load_pictures(replace(data, limit=pictures), "calibration")
     comparison = compare(source, ImageTokenizer(sibling), unseen, canvas)
     check(comparison, max_loss_db)
@@ -112,17 +110,6 @@ def int8_sibling(artifact: ModelArtifact, decoder: bytes, name: str | None = Non
         manifest={**artifact.manifest, "digest": digest},
         graphs={**artifact.graphs, "decoder.onnx": decoder},
     )
-
-
-def calibration_passes(tokenizer: ImageTokenizer, pictures: PictureSet, canvas: Size) -> Iterator[Arrays]:
-    """Decoder inputs of each picture's whole stream and of prefixes, as training draws them: log-uniform."""
-    rng = np.random.default_rng(CALIBRATION_SEED)
-    batches = pictures.centre_batches(1, canvas)
-    for (picture,) in track(batches, f"ranges of {len(pictures)} pictures", total=len(pictures)):
-        (whole,) = tokenizer.encode([picture], canvas_area_px=canvas.area_px)
-        drawn = np.exp(rng.uniform(0, np.log(whole.length), CALIBRATION_LENGTHS))
-        for length in (*drawn.astype(int).tolist(), whole.length):
-            yield tokenizer.decoder_inputs([whole.prefix(length)], whole.canvas)
 
 
 def compare(
