@@ -41,9 +41,10 @@ class RefinerTrainConfig:
     crop: Size = field(default=Size(128, 128))
     """Part of the canvas that a step trains on: a convolution learns the whole from parts."""
     batch_size: int = 16
-    draws_per_decode: int = 4
-    """Steps that use one batch of decodes, each with other crops, times and noises. A decode of the whole
-    canvas costs about as much as a step; done for each step anew, it would take half of the time."""
+    draws_per_decode: int = 8
+    """Steps that use one batch of decodes, each with other crops, times and noises. On a CPU a batch of
+    decodes takes 2.2 times as long as a step (0.68 s and 0.31 s of one core): with eight draws a fifth of
+    the time, done for each step anew two thirds."""
     num_steps: int = 20_000
     min_tokens: int = 8
     uniform_share: float = 0.2
