@@ -122,7 +122,7 @@ class RefinerTrainer:
     def train_step(self) -> dict[str, float]:
         """One optimizer step; returns the losses. An untrained refiner has a flow loss of about 1."""
         config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        generator = _generator(config.seed, self.step, 0)
         batch = self._decodes().crop(config.crop, generator)
         set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
         self.optimizer.zero_grad(set_to_none=True)
@@ -139,7 +139,7 @@ class RefinerTrainer:
         config, number = self.config, self.step // self.config.draws_per_decode
         if self._decoded is None or self._decoded[0] != number:
             pictures = self.pictures.batch(number, config.batch_size, config.canvas, config.seed)
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+            generator = _generator(config.seed, number, 1)
             most = self.tokenizer.max_tokens(config.canvas)
             shortest = min(config.min_tokens, most)
             lengths = sample_lengths(len(pictures), most, shortest, generator, config.uniform_share)
@@ -168,6 +168,11 @@ class RefinerTrainer:
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+
+
+def _generator(seed: int, position: int, purpose: int) -> torch.Generator:
+    """Random numbers of one place of a run; each purpose (0 draws, 1 lengths) has its own."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + 2 * position + purpose)
 
 
 def flow_losses(
