@@ -90,10 +90,10 @@ class RealismDecoder:
         """The refiner of a model, or None if it was made without. Raises ArtifactError, ProviderError."""
         if REFINER not in artifact.graphs:
             return None
-        try:
-            noise_share = float(artifact.manifest["refiner"]["noise_share"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"manifest.json does not say with which noise {REFINER} begins") from error
+        facts = artifact.manifest.get("refiner")
+        noise_share = facts.get("noise_share") if isinstance(facts, dict) else None
+        if not isinstance(noise_share, float) or not 0 < noise_share <= 1:
+            raise ArtifactError(f"manifest.json does not say with which noise {REFINER} begins")
         return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads), noise_share)
 
     def refine(

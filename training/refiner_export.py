@@ -39,7 +39,7 @@ def attach_refiner(checkpoint: Path, folder: Path) -> None:
     graph = export_refiner(refiner)
     parity_db = check_refiner_parity(refiner, graph)
     facts = {
-        "noise_share": refiner.config.noise_share,
+        "noise_share": float(refiner.config.noise_share),
         "parameters": parameter_count(refiner),
         "parity_psnr_db": round(parity_db, 2),
         "recipe": state["config"]["name"],

@@ -156,7 +156,7 @@ def test_a_refiner_that_the_manifest_does_not_name_is_no_part_of_the_model(folde
     assert not ImageTokenizer.from_pretrained(folder).has_realism
 
 
-@pytest.mark.parametrize("facts", [None, {}, {"noise_share": "much"}])
+@pytest.mark.parametrize("facts", [None, {}, {"noise_share": "much"}, {"noise_share": 0.0}])
 def test_a_refiner_without_its_noise_is_refused(folder: Path, facts: object) -> None:
     change_manifest(folder, lambda manifest: manifest.update(refiner=facts))
     with pytest.raises(ArtifactError, match="with which noise"):
