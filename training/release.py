@@ -59,7 +59,7 @@ def release(
     parity = check_parity(model, graphs, parity_pictures)
     sessions = (OnnxSession(graphs["encoder.onnx"]), OnnxSession(graphs["decoder.onnx"]))
     codec = Codec(StreamCodec(model.tables, contexts), *sessions)
-    # Curves are measured with the int8 decoder, which CPUs run: 0.005 dB from this one in a third of the time.
+    # Curves are measured with the int8 decoder, which CPUs run: 0.005 dB apart, a third of the time.
     fast = int8_decoder(graphs["decoder.onnx"], codec, seen.first(RANGE_PICTURES), canvas)
     measured = Codec(codec.layout, codec.encoder, OnnxSession(fast, num_threads=os.cpu_count() or 1))
     halting = fit_halting(measured, validation + seen, calibration, canvas)
