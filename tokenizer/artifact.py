@@ -35,7 +35,8 @@ FILES = ("config.json", "tables.npz", "contexts.npz", *GRAPHS)
 # Optional: without it a model decodes for fidelity only. No token depends on it, nor does the digest.
 REFINER = "refiner.onnx"
 PRETRAINED = Path(__file__).parent / "pretrained"
-DEFAULT_MODEL = "tessera-small"
+# The int8 sibling of tessera-small: the same tokens, a third of the decoder's time, 0.005 dB less.
+DEFAULT_MODEL = "tessera-small-int8"
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
     name: Annotated[str, typer.Option(help="Name of the model.")] = "tessera-small",
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.1.0",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.2.0",
     linear: Annotated[bool, typer.Option(help="Export the linear codec that training started from.")] = False,
     head_pictures: Annotated[
         int, typer.Option(help="Training pictures that the head is fitted on, too.")
@@ -101,7 +101,7 @@ def export(
     from training.release import release
 
     digest = release(checkpoint, tuple(data), out, name, version, linear, head_pictures)
-    typer.echo(f"{out}: fingerprint {digest[:8]}")
+    typer.echo(f"{out}: digest {digest[:8]}")
 
 
 @app.command()
@@ -121,7 +121,7 @@ def quantize(
     from training.quantize import quantize_artifact
 
     digest = quantize_artifact(model, tuple(data), out, name, pictures, max_loss_db)
-    typer.echo(f"{out}: fingerprint {digest[:8]}")
+    typer.echo(f"{out}: digest {digest[:8]}")
 
 
 @app.command()
