@@ -39,8 +39,19 @@ def test_the_default_model_ships() -> None:
     assert DEFAULT_MODEL in shipped()
 
 
-def test_the_artifact_is_small() -> None:
-    assert sum(path.stat().st_size for path in resolve("default").iterdir()) < MAX_ARTIFACT_BYTES
+def test_all_that_ships_is_small() -> None:
+    files = [path for name in shipped() for path in resolve(name).iterdir()]
+    assert sum(path.stat().st_size for path in files) < MAX_ARTIFACT_BYTES
+
+
+def test_both_precisions_read_each_others_streams(
+    encoded: dict[str, TokenSequence], decoded: dict, generated_scenes: Scenes
+) -> None:
+    full = ImageTokenizer.from_pretrained("tessera-small")
+    for name, pixels in generated_scenes.items():
+        assert full.encode([pixels])[0].tokens == encoded[name].tokens
+        (picture,) = full.decode([encoded[name].prefix(128)])
+        assert psnr_db(picture, decoded[name, 128]) > 38
 
 
 def test_every_scene_gets_better_with_more_bytes(decoded: dict, generated_scenes: Scenes) -> None:

@@ -77,7 +77,7 @@ def small_256() -> TrainConfig:
         name="small_256",
         optim=OptimConfig(learning_rate=7e-4, decay_share=0.6),
         full_length=False,
-        num_steps=4_000,
+        num_steps=3_500,
     )
 
 
