@@ -95,7 +95,18 @@ def _pieces(
     curve: DistortionCurve, shortest: int, longest: int, goal: Goal
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(tokens, worth) of what a picture can buy, in the order of its stream; worth never rises."""
-    lengths = _grid(shortest, longest)
+    # Below the first length nothing is predicted, and much is lost: everybody gets there first.
+    start = max(shortest, min(curve.lengths[0], longest))
+    sizes, worth = _priced(curve, start, longest, goal)
+    if start == shortest:
+        return sizes, worth
+    return np.insert(sizes, 0, start - shortest), np.insert(worth, 0, np.inf)
+
+
+def _priced(
+    curve: DistortionCurve, start: int, longest: int, goal: Goal
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    lengths = _grid(start, longest)
     psnr_db = np.asarray([curve.psnr_db_at(int(length)) for length in lengths])
     if goal == "worst":
         return np.diff(lengths), -psnr_db[:-1]
