@@ -115,7 +115,7 @@ def quantize(
     ] = 100,
     max_loss_db: Annotated[
         float, typer.Option(help="Refuse to write if mean PSNR falls by more at any length.")
-    ] = 0.02,
+    ] = 0.03,
 ) -> None:
     """Write the int8 sibling of an fp32 artifact: ranges from training pictures, quality measured."""
     from training.quantize import quantize_artifact

@@ -66,7 +66,7 @@ def quantize_artifact(
     out: Path,
     name: str | None = None,
     pictures: int = 100,
-    max_loss_db: float = 0.02,
+    max_loss_db: float = 0.03,
 ) -> str:
     """Write the int8 sibling of an artifact; return its digest. Raises QuantizationError, ArtifactError.
 
