@@ -118,7 +118,7 @@ def test_the_int8_model_is_smaller(int8: ImageTokenizer, tiny_tokenizer: ImageTo
 def test_nothing_is_written_where_pictures_lose_too_much(
     tiny_artifact: Path, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "quantize_graph", lambda graph, ranges: tampered(graph))
+    monkeypatch.setattr(quantize, "int8_decoder", lambda graph, *_: tampered(graph))
     with pytest.raises(QuantizationError, match="int8 loses"):
         quantize.quantize_artifact(tiny_artifact, (str(picture_folder),), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

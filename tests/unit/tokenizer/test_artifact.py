@@ -68,7 +68,7 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
 
 def test_a_manifest_with_a_short_digest_is_refused(folder: Path) -> None:
     change_manifest(folder, lambda manifest: manifest.update(digest="abcd"))
-    with pytest.raises(ArtifactError, match="no digest"):
+    with pytest.raises(ArtifactError, match="lacks file hashes, digest"):
         ModelArtifact.load(folder)
 
 

@@ -294,7 +294,7 @@ def test_a_canvas_of_another_area_is_kept_in_the_file(tiny_tokenizer: ImageToken
 def test_the_tokenizer_says_what_it_is(tiny_tokenizer: ImageTokenizer) -> None:
     assert (tiny_tokenizer.name, tiny_tokenizer.version) == ("tiny", "0.0.1")
     assert tiny_tokenizer.provider == "CPUExecutionProvider"
-    assert tiny_tokenizer.digest.startswith(tiny_tokenizer.fingerprint)
+    assert (len(tiny_tokenizer.digest), len(tiny_tokenizer.fingerprint)) == (64, 8)
 
 
 def test_a_canvas_that_takes_gigabytes_is_refused_whatever_the_callers_limit(
