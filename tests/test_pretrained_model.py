@@ -44,6 +44,12 @@ def test_all_that_ships_is_small() -> None:
     assert sum(path.stat().st_size for path in files) < MAX_ARTIFACT_BYTES
 
 
+def test_no_graph_tells_of_the_machine_it_was_made_on() -> None:
+    for name in shipped():
+        for path in resolve(name).glob("*.onnx"):
+            assert b'File "' not in path.read_bytes()
+
+
 def test_both_precisions_read_each_others_streams(
     encoded: dict[str, TokenSequence], decoded: dict, generated_scenes: Scenes
 ) -> None:
