@@ -178,11 +178,14 @@ class ContextModel:
         hidden *= self._scales[0]
         np.floor(hidden, out=hidden)
         np.clip(hidden, 0, HIDDEN_MAX, out=hidden)
-        return np.floor((hidden @ self._second + self._second_bias[category]) * self._scales[1])
+        # Not `@`: BLAS would wake its threads for a product this small, too.
+        sums = np.einsum("kh,h->k", hidden, self._second)
+        return np.floor((sums + self._second_bias[category]) * self._scales[1])
 
 
-# Rows whose hidden units stay in a core's cache.
-_BLOCK = 4096
+# Rows whose hidden units stay in a core's cache, and few enough that BLAS multiplies them on one thread: a
+# pool of threads woken for each of hundreds of small products took seconds where a core was busy.
+_BLOCK = 1024
 _SIGMOID = np.asarray(
     [
         min(
