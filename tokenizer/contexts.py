@@ -179,7 +179,7 @@ class ContextModel:
         np.floor(hidden, out=hidden)
         np.clip(hidden, 0, HIDDEN_MAX, out=hidden)
         # Not `@`: BLAS would wake its threads for a product this small, too.
-        sums = np.einsum("kh,h->k", hidden, self._second)
+        sums: NDArray[np.float32] = np.einsum("kh,h->k", hidden, self._second)
         return np.floor((sums + self._second_bias[category]) * self._scales[1])
 
 
