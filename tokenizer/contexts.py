@@ -180,7 +180,8 @@ class ContextModel:
         np.clip(hidden, 0, HIDDEN_MAX, out=hidden)
         # Not `@`: BLAS would wake its threads for a product this small, too.
         sums: NDArray[np.float32] = np.einsum("kh,h->k", hidden, self._second)
-        return np.floor((sums + self._second_bias[category]) * self._scales[1])
+        logit: NDArray[np.float32] = np.floor((sums + self._second_bias[category]) * self._scales[1])
+        return logit
 
 
 # Rows whose hidden units stay in a core's cache, and few enough that BLAS multiplies them on one thread: a
