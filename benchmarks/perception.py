@@ -14,7 +14,6 @@ in `peers-FOLDER-256.json`; without that file they are left out, and the page sa
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,8 +72,8 @@ def _decode(
 
 
 def has_realism(tokenizer: ImageTokenizer) -> bool:
-    """True if this release can trade fidelity for realism when it decodes."""
-    return "realism" in inspect.signature(tokenizer.decode).parameters
+    """True if this model has a refiner: others decode for fidelity only."""
+    return tokenizer.has_realism
 
 
 def knobs(
