@@ -3,20 +3,22 @@
     neighbours' magnitudes, in their own sigmas  → log2, 1/16 octave, over the threshold
                                                  → one hidden layer → odds of 65536
 
-Knows no bits. Both sides of the wire must agree to the last one, so weights and activations are integers.
-They are multiplied in float32 nonetheless: while no sum reaches 2^24, that is exact in any order, and fast.
+Knows no bits. Both sides of the wire must agree to the last one, so weights and activations are integers. No
+sum reaches 2^24, so that a port may multiply in float32, too.
 
-Legend: n coefficients, K of them asked at once, F features, H hidden units, T categories.
+Legend: n coefficients, F features, H hidden units, T categories.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.compiled import compiled
 from tokenizer.range_coder import ONE, PROBABILITY_BITS
 from tokenizer.wavelet import MAX_SPLITS, Band, pyramid
 
@@ -32,7 +34,7 @@ UNKNOWN_LOG = -12
 LOGIT_BITS = 6
 MAX_LOGIT = 11
 HIDDEN_MAX = 1023
-# float32 adds whole numbers below this exactly, in any order.
+# float32 adds whole numbers below this exactly, in any order: no sum may reach it.
 EXACT_BELOW = 2**24
 LEAST_ODDS = 16
 
@@ -60,6 +62,11 @@ class ContextTables:
 NUM_FEATURES = 6
 _EDGES = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+# Places in a row of neighbours: next to it, cornerwise, parent, other orientations, other colours. Where each
+# group ends, and log2 of its size in 1/16 octave.
+_GROUP_ENDS = (4, 8, 9, 11, 13)
+_GROUP_LOGS = (2 * OCTAVE, 2 * OCTAVE, 0, OCTAVE, OCTAVE)
+NUM_EDGES, PARENT = 4, 8
 
 
 def category_count() -> int:
@@ -69,38 +76,30 @@ def category_count() -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """For every coefficient of a pyramid, who tells about it: five groups of flat indices."""
+    """For every coefficient of a pyramid, who tells about it."""
 
-    groups: tuple[NDArray[np.int32], ...]
-    """i32[4 | 4 | 1 | 2 | 2, n]: next to it, cornerwise, parent, other orientations, other colours."""
+    table: NDArray[np.int32]
+    """Flat indices, i32[n, 13]; at a border the coefficient stands for who is missing."""
     category: NDArray[np.int32]
     """i32[n]."""
 
 
 @lru_cache(maxsize=8)
 def neighbours(block: tuple[int, int]) -> Neighbours:
-    """Neighbours in the pyramid of a block; at a border the coefficient stands for who is missing."""
+    """Neighbours in the pyramid of a block."""
     tree = pyramid(block)
     ids = tree.views(np.arange(tree.size, dtype=np.int32))
-    parts = [_band_neighbours(ids, i) for i in range(len(ids))]
-    groups = tuple(np.concatenate([part[g] for part in parts], axis=1) for g in range(5))
-    category = np.concatenate([_categories(band) for band in tree.bands])
-    return Neighbours(groups, category)
+    table = np.concatenate([_band_neighbours(ids, i) for i in range(len(ids))])
+    return Neighbours(table, np.concatenate([_categories(band) for band in tree.bands]))
 
 
-def _band_neighbours(ids: list[NDArray[np.int32]], i: int) -> list[NDArray[np.int32]]:
+def _band_neighbours(ids: list[NDArray[np.int32]], i: int) -> NDArray[np.int32]:
     own = ids[i]
-    colours = [np.roll(own, -step, axis=0) for step in (1, 2)]
-    turned = [np.roll(own, -step, axis=1) for step in (1, 2)] if own.ndim == 4 else [own, own]
+    around = [_shifted(own, *step) for step in (*_EDGES, *_CORNERS)]
     parent = ids[i - 1].repeat(2, -1).repeat(2, -2) if i >= 2 else own
-    found = (
-        [_shifted(own, *step) for step in _EDGES],
-        [_shifted(own, *step) for step in _CORNERS],
-        [parent],
-        turned,
-        colours,
-    )
-    return [np.stack([one.reshape(-1) for one in group]) for group in found]
+    turned = [np.roll(own, -step, axis=1) for step in (1, 2)] if own.ndim == 4 else [own, own]
+    colours = [np.roll(own, -step, axis=0) for step in (1, 2)]
+    return np.stack([one.reshape(-1) for one in (*around, parent, *turned, *colours)], axis=1)
 
 
 def _shifted(ids: NDArray[np.int32], down: int, across: int) -> NDArray[np.int32]:
@@ -117,84 +116,122 @@ def _categories(band: Band) -> NDArray[np.int32]:
     return np.broadcast_to(category, band.shape).reshape(-1).astype(np.int32)
 
 
-def relative_magnitude(log: NDArray[np.int32]) -> NDArray[np.int32]:
-    """2^(log / 16) in units of 1/64 sigma, from a table of whole numbers."""
-    return _POWERS[np.clip(log, MIN_RELATIVE_LOG, MAX_RELATIVE_LOG) - MIN_RELATIVE_LOG]
-
-
+# 2^(k / 16) in units of 1/64 sigma, k from MIN_RELATIVE_LOG on.
 _POWERS = np.asarray(
     [max(1, round(2 ** (SIGMA_BITS + k / OCTAVE))) for k in range(MIN_RELATIVE_LOG, MAX_RELATIVE_LOG + 1)],
     np.int32,
 )
 # Logarithm of every sum of up to four magnitudes; 0 never occurs.
-_LOGS = np.floor(np.log2(np.arange(1, 4 * int(_POWERS[-1]) + 1)) * OCTAVE + 0.5).astype(np.int16)
-
-
-def features(
-    relative: NDArray[np.int32],
-    own_log: NDArray[np.int32],
-    at: NDArray[np.int64],
-    who: Neighbours,
-    threshold_log: int,
-) -> NDArray[np.float32]:
-    """What is known around the coefficients `at`: whole numbers, f32[K, F].
-
-    `relative` are all known magnitudes in 1/64 sigma, `own_log` all log2 sigmas in 1/16 octave. A neighbour's
-    magnitude counts in its own sigmas and is brought to this coefficient's.
-    """
-    own = own_log[at] - threshold_log
-    out = np.empty((len(at), NUM_FEATURES), np.float32)
-    out[:, 0] = own
-    for column, group in enumerate(who.groups, start=1):
-        total = relative[group[0][at]]
-        for member in group[1:]:
-            total += relative[member[at]]
-        count_log = OCTAVE * (len(group).bit_length() - 1)
-        out[:, column] = own + _LOGS[total - 1] - (count_log + OCTAVE * SIGMA_BITS)
-    return np.clip(out, FEATURE_MIN, FEATURE_MAX, out=out)
-
-
-class ContextModel:
-    """Features and category -> odds, for one set of tables."""
-
-    def __init__(self, tables: ContextTables) -> None:
-        self._first, self._second = tables.first.astype(np.float32), tables.second.astype(np.float32)
-        self._first_bias = tables.first_bias.astype(np.float32)
-        self._second_bias = tables.second_bias.astype(np.float32)
-        self._scales = [np.float32(2.0 ** -int(shift)) for shift in tables.shifts]
-
-    def odds(self, features_KF: NDArray[np.float32], category: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Odds of being significant, of 65536, i32[K] in 16..65520."""
-        logit = np.empty(len(category), np.float32)
-        for start in range(0, len(category), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            logit[part] = self._logit(features_KF[part], category[part])
-        limit = MAX_LOGIT << LOGIT_BITS
-        return _SIGMOID[np.clip(logit, -limit, limit).astype(np.int32) + limit]
-
-    def _logit(self, features_KF: NDArray[np.float32], category: NDArray[np.int32]) -> NDArray[np.float32]:
-        hidden = features_KF @ self._first
-        hidden += self._first_bias[category]
-        hidden *= self._scales[0]
-        np.floor(hidden, out=hidden)
-        np.clip(hidden, 0, HIDDEN_MAX, out=hidden)
-        # Not `@`: BLAS would wake its threads for a product this small, too.
-        sums: NDArray[np.float32] = np.einsum("kh,h->k", hidden, self._second)
-        logit: NDArray[np.float32] = np.floor((sums + self._second_bias[category]) * self._scales[1])
-        return logit
-
-
-# Rows whose hidden units stay in a core's cache, and few enough that BLAS multiplies them on one thread: a
-# pool of threads woken for each of hundreds of small products took seconds where a core was busy.
-_BLOCK = 1024
+_LOGS = np.floor(np.log2(np.arange(1, 4 * int(_POWERS[-1]) + 1)) * OCTAVE + 0.5).astype(np.int32)
+_LIMIT = MAX_LOGIT << LOGIT_BITS
+# Odds of every logit from -_LIMIT to _LIMIT.
 _SIGMOID = np.asarray(
     [
         min(
             ONE - LEAST_ODDS,
             max(LEAST_ODDS, round(ONE / (1 + 2.718281828459045 ** (-k / (1 << LOGIT_BITS))))),
         )
-        for k in range(-(MAX_LOGIT << LOGIT_BITS), (MAX_LOGIT << LOGIT_BITS) + 1)
+        for k in range(-_LIMIT, _LIMIT + 1)
     ],
     np.int32,
 )
 assert PROBABILITY_BITS == 16
+
+
+class ContextModel(NamedTuple):
+    """Tables as compiled code reads them, all i32."""
+
+    first: NDArray[np.int32]
+    first_bias: NDArray[np.int32]
+    second: NDArray[np.int32]
+    second_bias: NDArray[np.int32]
+    shifts: NDArray[np.int32]
+    refinement_odds: NDArray[np.int32]
+    powers: NDArray[np.int32]
+    logs: NDArray[np.int32]
+    sigmoid: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, tables: ContextTables) -> ContextModel:
+        """The network of some tables."""
+        names = ("first", "first_bias", "second", "second_bias", "shifts", "refinement_odds")
+        own = {name: np.ascontiguousarray(getattr(tables, name), np.int32) for name in names}
+        return cls(**own, powers=_POWERS, logs=_LOGS, sigmoid=_SIGMOID)
+
+
+class Memo(NamedTuple):
+    """Odds by features."""
+
+    keys: NDArray[np.int64]
+    odds: NDArray[np.int32]
+
+
+_MEMO_SIZE = 1 << 15
+
+
+def new_memo() -> Memo:
+    """An empty memo."""
+    return Memo(np.full(_MEMO_SIZE, -1, np.int64), np.empty(_MEMO_SIZE, np.int32))
+
+
+@compiled
+def relative_magnitude(model: ContextModel, log: int) -> int:
+    """2^(log / 16) in units of 1/64 sigma."""
+    magnitude: int = model.powers[min(max(log, MIN_RELATIVE_LOG), MAX_RELATIVE_LOG) - MIN_RELATIVE_LOG]
+    return magnitude
+
+
+@compiled
+def read_features(
+    model: ContextModel, relative: NDArray[np.int32], table: NDArray[np.int32], own: int, at: int
+) -> int:
+    """What is known around a coefficient: F features of 8 bits in one number, the first one on top.
+
+    `own` is its log2 sigma over the threshold in 1/16 octave, `relative` all known magnitudes in 1/64 sigma:
+    a neighbour's magnitude counts in its own sigmas and is brought to this coefficient's.
+    """
+    packed = min(max(own, FEATURE_MIN), FEATURE_MAX) - FEATURE_MIN
+    member = 0
+    for group in range(len(_GROUP_ENDS)):
+        total = np.int32(0)
+        while member < _GROUP_ENDS[group]:
+            total += relative[table[at, member]]
+            member += 1
+        log = own + model.logs[total - 1] - _GROUP_LOGS[group] - OCTAVE * SIGMA_BITS
+        packed = packed << 8 | (min(max(log, FEATURE_MIN), FEATURE_MAX) - FEATURE_MIN)
+    return packed
+
+
+@compiled
+def feature(packed: int, number: int) -> int:
+    """One of the features, in 1/16 octave."""
+    return ((packed >> (8 * (NUM_FEATURES - 1 - number))) & 0xFF) + FEATURE_MIN
+
+
+@compiled
+def odds_of(model: ContextModel, packed: int, category: int) -> int:
+    """Odds of being significant, of 65536, in 16..65520."""
+    shift = model.shifts[0]
+    total = np.int32(model.second_bias[category])
+    # The casts keep numba at 32 bits, of which a register holds twice as many as of 64.
+    for h in range(len(model.second)):
+        unit = model.first_bias[category, h]
+        for f in range(NUM_FEATURES):
+            unit = np.int32(unit + np.int32(np.int32(feature(packed, f)) * model.first[f, h]))
+        unit = min(max(np.int32(unit >> shift), np.int32(0)), np.int32(HIDDEN_MAX))
+        total = np.int32(total + np.int32(unit * model.second[h]))
+    odds: int = model.sigmoid[min(max(total >> model.shifts[1], -_LIMIT), _LIMIT) + _LIMIT]
+    return odds
+
+
+@compiled
+def remembered_odds(model: ContextModel, memo: Memo, packed: int, category: int) -> int:
+    """`odds_of`, worked out once for features that come up again: in flat parts the same ones do."""
+    key = packed << 8 | category
+    # Fibonacci hashing (Knuth, TAOCP 3, 6.4): the top bits of a product with 2^64 over the golden ratio.
+    slot = (key * np.int64(-7046029254386353131) >> 40) & (_MEMO_SIZE - 1)
+    if memo.keys[slot] != key:
+        memo.keys[slot] = key
+        memo.odds[slot] = odds_of(model, packed, category)
+    odds: int = memo.odds[slot]
+    return odds

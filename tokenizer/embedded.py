@@ -9,29 +9,30 @@ and with which odds follows from earlier answers in integers (contexts.py), so t
 information but the spectrum class. The ideas are those of embedded zerotree and block coding (Shapiro 1993;
 Said and Pearlman 1996; Taubman 2000), with a learned context model in place of trees and blocks.
 
-Legend: n coefficients of the pyramid, K of them in one pass.
+Legend: n coefficients of the pyramid, F features, Q questions, P passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.answers import Oracle
+from tokenizer.compiled import compiled
 from tokenizer.contexts import (
+    NUM_EDGES,
+    NUM_FEATURES,
     OCTAVE,
+    PARENT,
     UNKNOWN_LOG,
     ContextModel,
-    ContextTables,
-    Neighbours,
-    features,
+    feature,
     neighbours,
     relative_magnitude,
 )
-from tokenizer.wavelet import WaveletPyramid, pyramid
+from tokenizer.range_coder import ONE, Register, register
 
 FIRST_THRESHOLD_LOG2 = 8
 # A plane asks in three passes, likely coefficients first: each pass learns from the one before.
@@ -43,7 +44,7 @@ REACH_LOG = 3 * OCTAVE
 # A coefficient below T is guessed at 0.3 T, a new one at 1.41 T; one refinement moves it to 1.25 or 1.75.
 BELOW_LOG, NEW_LOG, LOWER_LOG, UPPER_LOG = -28, 8, 5, 13
 
-Indices = NDArray[np.int64]
+Indices = NDArray[np.int32]
 
 
 def num_planes(size: int) -> int:
@@ -51,148 +52,197 @@ def num_planes(size: int) -> int:
     return FIRST_THRESHOLD_LOG2 + 3 + (size.bit_length() + 1) // 2
 
 
+@compiled
 def threshold(plane: int) -> float:
     """T of a plane, in pixel values over sqrt(area): exact, a power of two."""
-    return float(2.0 ** (FIRST_THRESHOLD_LOG2 - plane))
+    return 2.0 ** (FIRST_THRESHOLD_LOG2 - plane)
 
 
+@compiled
 def threshold_log(plane: int) -> int:
     """log2 T in 1/16 octave."""
     return OCTAVE * (FIRST_THRESHOLD_LOG2 - plane)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one significance pass settled: for the first `count` coefficients that were asked."""
+class State(NamedTuple):
+    """What both sides know of every coefficient; changes as answers come in. All columns have n places."""
 
-    is_new: NDArray[np.bool_]
+    neighbours: Indices
+    """i32[n, 13], see `contexts.Neighbours`."""
+    category: Indices
+    own_log: Indices
+    """log2 sigma in 1/16 octave."""
+    known_log: Indices
+    """log2 of the magnitude, as far as it is known."""
+    relative: Indices
+    """The same in 1/64 sigma."""
+    is_found: NDArray[np.bool_]
     is_negative: NDArray[np.bool_]
-    excess: NDArray[np.int64]
-    """Octaves between T and the new coefficient's interval."""
+    asked_plane: NDArray[np.int8]
+    low: NDArray[np.float32]
+    """Lower end of a found coefficient's interval."""
+    width: NDArray[np.float32]
+    refinements: NDArray[np.int8]
 
 
-Watch = Callable[[Indices, NDArray[np.float32], NDArray[np.int32], int], None]
-"""Coefficients about to be asked, their features f32[K, F], their odds, the plane."""
+def new_state(block: tuple[int, int], own_log: Indices, model: ContextModel) -> State:
+    """What is known before the first answer."""
+    n, who = len(own_log), neighbours(block)
+    return State(
+        who.table,
+        who.category,
+        own_log,
+        own_log + np.int32(UNKNOWN_LOG),
+        np.full(n, relative_magnitude(model, UNKNOWN_LOG), np.int32),
+        np.zeros(n, np.bool_),
+        np.zeros(n, np.bool_),
+        np.full(n, -1, np.int8),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.int8),
+    )
 
 
-class Oracle(Protocol):
-    """Who answers: the encoder sees the picture, the decoder bits. Fewer answers than asked are the end."""
-
-    def significance(self, state: State, at: Indices, odds: NDArray[np.int32], plane: int) -> Answers:
-        """Which of the coefficients `at` reach the plane's threshold."""
-
-    def refinement(self, state: State, at: Indices, odds: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Which lie in the upper half of their interval."""
+def values(state: State, at: NDArray[np.int64], fraction: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Signed reconstruction of found coefficients."""
+    depth = np.minimum(state.refinements[at], len(fraction) - 1)
+    magnitude = state.low[at] + fraction[depth] * state.width[at]
+    return np.where(state.is_negative[at], -magnitude, magnitude)
 
 
-class State:
-    """What both sides know of every coefficient; changes as answers come in."""
-
-    def __init__(self, block: tuple[int, int], own_log: NDArray[np.int32]) -> None:
-        n = len(own_log)
-        self.tree: WaveletPyramid = pyramid(block)
-        self.who: Neighbours = neighbours(block)
-        self.own_log = own_log
-        self.known_log = own_log + UNKNOWN_LOG
-        self.relative = relative_magnitude(np.full(n, UNKNOWN_LOG, np.int32))
-        self.is_found = np.zeros(n, np.bool_)
-        self.is_negative = np.zeros(n, np.bool_)
-        self.asked_plane = np.full(n, -1, np.int8)
-        self.low, self.width = np.zeros(n, np.float32), np.zeros(n, np.float32)
-        self.refinements = np.zeros(n, np.int8)
-
-    def candidates(self, plane: int) -> Indices:
-        """Not yet found, and not hopelessly far below the threshold, their surroundings counted."""
-        reach = [_spread(view) for view in self.tree.views(self.known_log)]
-        for i in range(2, len(reach)):
-            np.maximum(reach[i], reach[i - 1].repeat(2, -1).repeat(2, -2), out=reach[i])
-        flat = np.concatenate([r.reshape(-1) for r in reach])
-        return np.flatnonzero(~self.is_found & (flat >= threshold_log(plane) - REACH_LOG))
-
-    def settle(self, at: Indices, answers: Answers, plane: int) -> None:
-        """Take in a significance pass."""
-        at = at[: len(answers.is_new)]
-        new, rest = at[answers.is_new], at[~answers.is_new]
-        excess = answers.excess[answers.is_new]
-        self.is_found[new] = True
-        self.is_negative[new] = answers.is_negative[answers.is_new]
-        self.low[new] = self.width[new] = threshold(plane) * np.exp2(excess)
-        self.asked_plane[at] = plane
-        self._know(new, (threshold_log(plane) + OCTAVE * excess + NEW_LOG).astype(np.int32))
-        below = np.minimum(self.own_log[rest] + UNKNOWN_LOG, threshold_log(plane) + BELOW_LOG)
-        self._know(rest, below)
-
-    def refine(self, at: Indices, is_upper: NDArray[np.bool_]) -> None:
-        """Take in a refinement pass."""
-        at = at[: len(is_upper)]
-        first = self.refinements[at] == 0
-        step = np.where(is_upper, UPPER_LOG, LOWER_LOG) - NEW_LOG
-        self._know(at[first], self.known_log[at[first]] + step[first].astype(np.int32))
-        self.width[at] *= np.float32(0.5)
-        self.low[at] += np.where(is_upper, self.width[at], np.float32(0))
-        self.refinements[at] += 1
-
-    def _know(self, at: Indices, log: NDArray[np.int32]) -> None:
-        self.known_log[at] = log
-        self.relative[at] = relative_magnitude(log - self.own_log[at])
-
-    def values(self, at: Indices, fraction: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Signed reconstruction of found coefficients."""
-        depth = np.minimum(self.refinements[at], len(fraction) - 1)
-        magnitude = self.low[at] + fraction[depth] * self.width[at]
-        return np.where(self.is_negative[at], -magnitude, magnitude)
-
-    def expected_error(self) -> float:
-        """Squared error that is left, by rule of thumb: what the decoder network is told."""
-        found = np.square(self.width[self.is_found].astype(np.float64)).sum() / 12
-        unsent = np.exp2((self.known_log[~self.is_found] - UNKNOWN_LOG) / (OCTAVE / 2)).sum()
-        return float(found + unsent)
+@compiled
+def expected_error(state: State) -> float:
+    """Squared error that is left, by rule of thumb: what the decoder network is told."""
+    found, unsent = 0.0, 0.0
+    for at in range(len(state.own_log)):
+        if state.is_found[at]:
+            found += np.float64(state.width[at]) * np.float64(state.width[at])
+        else:
+            unsent += 2.0 ** ((state.known_log[at] - UNKNOWN_LOG) / (OCTAVE / 2))
+    return found / 12 + unsent
 
 
-def _spread(log: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Largest of each value and its four neighbours."""
-    out = log.copy()
-    for a, b in ((np.s_[..., 1:, :], np.s_[..., :-1, :]), (np.s_[..., :, 1:], np.s_[..., :, :-1])):
-        np.maximum(out[a], log[b], out=out[a])
-        np.maximum(out[b], log[a], out=out[b])
-    return out
+class Watch(NamedTuple):
+    """What training sees of a scan; columns without places are not filled."""
+
+    features: Indices
+    """A random sample of the questions, i32[Q, F]."""
+    category: Indices
+    is_new: NDArray[np.bool_]
+    num_questions: Register
+    """Questions so far, those outside the sample counted."""
+    pass_bits: NDArray[np.float64]
+    """Bits written before each pass, f64[P]."""
+    pass_error: NDArray[np.float64]
+    """Squared error expected then, f64[P]."""
+    num_passes: Register
 
 
-def scan(
-    state: State, model: ContextModel, tables: ContextTables, oracle: Oracle, watch: Watch | None = None
-) -> None:
-    """Ask until the oracle has no more answers, or every plane is done; `watch` sees what odds come from."""
-    for plane in range(num_planes(state.tree.size)):
-        found = np.flatnonzero(state.is_found)
-        left = state.candidates(plane)
-        for number, least in enumerate(LEAST_ODDS):
-            if len(left):
-                known = features(state.relative, state.own_log, left, state.who, threshold_log(plane))
-                odds = model.odds(known, state.who.category[left])
-                if watch:
-                    watch(left, known, odds, plane)
-                if not _significance(state, oracle, left[odds >= least], odds[odds >= least], plane):
-                    return
-                left = left[(odds < least) & (odds >= HOPELESS_ODDS)]
-            if number == 0 and not _refinement(state, oracle, tables, found):
-                return
+def watch(num_questions: int = 0, num_passes: int = 0) -> Watch:
+    """Room for a sample of questions, and for passes."""
+    sample = (np.empty((num_questions, NUM_FEATURES), np.int32), np.empty(num_questions, np.int32))
+    passes = (np.empty(num_passes), np.empty(num_passes))
+    return Watch(*sample, np.empty(num_questions, np.bool_), register(0), *passes, register(0))
 
 
-def _significance(state: State, oracle: Oracle, at: Indices, odds: NDArray[np.int32], plane: int) -> bool:
-    likely_first = np.argsort(-odds, kind="stable")
-    at, odds = at[likely_first], odds[likely_first]
-    answers = oracle.significance(state, at, odds, plane)
-    state.settle(at, answers, plane)
-    return len(answers.is_new) == len(at)
+@compiled
+def know(state: State, model: ContextModel, at: int, log: int) -> None:
+    """A coefficient's magnitude is about 2^(log / 16)."""
+    state.known_log[at] = log
+    state.relative[at] = relative_magnitude(model, log - state.own_log[at])
 
 
-def _refinement(state: State, oracle: Oracle, tables: ContextTables, at: Indices) -> bool:
-    depth = np.minimum(state.refinements[at], len(tables.refinement_odds) - 1)
-    is_upper = oracle.refinement(state, at, tables.refinement_odds[depth])
-    state.refine(at, is_upper)
-    return len(is_upper) == len(at)
+@compiled
+def settle(state: State, model: ContextModel, at: int, answer: int, plane: int) -> None:
+    """Take in an answer on significance."""
+    state.asked_plane[at] = plane
+    if answer == 0:
+        log = min(state.own_log[at] + UNKNOWN_LOG, threshold_log(plane) + BELOW_LOG)
+        know(state, model, at, log)
+        return
+    octaves = abs(answer) - 1
+    state.is_found[at] = True
+    state.is_negative[at] = answer < 0
+    state.low[at] = state.width[at] = threshold(plane - octaves)
+    know(state, model, at, threshold_log(plane) + OCTAVE * octaves + NEW_LOG)
 
 
-def max_excess(state: State, at: Indices, plane: int) -> NDArray[np.int64]:
-    """Octaves that a new coefficient may lie beyond [T, 2 T): none if the plane before asked for it."""
-    return plane - 1 - state.asked_plane[at].astype(np.int64)
+@compiled
+def refine(state: State, model: ContextModel, at: int, is_upper: int) -> None:
+    """Take in which half of its interval a coefficient lies in."""
+    if state.refinements[at] == 0:
+        know(state, model, at, state.known_log[at] - NEW_LOG + (UPPER_LOG if is_upper else LOWER_LOG))
+    state.width[at] *= np.float32(0.5)
+    if is_upper:
+        state.low[at] += state.width[at]
+    state.refinements[at] += 1
+
+
+@compiled
+def list_candidates(state: State, plane: int, reach: Indices, out: Indices) -> int:
+    """Into `out`, rising, and how many: what is not found, and not hopelessly far below the threshold, its
+    surroundings counted. `reach` is room for n numbers."""
+    least, count = threshold_log(plane) - REACH_LOG, 0
+    for at in range(len(reach)):
+        best = state.known_log[at]
+        for edge in range(NUM_EDGES):
+            best = max(best, state.known_log[state.neighbours[at, edge]])
+        parent = state.neighbours[at, PARENT]
+        if parent != at:  # parents come first
+            best = max(best, reach[parent])
+        reach[at] = best
+        if best >= least and not state.is_found[at]:
+            out[count] = at
+            count += 1
+    return count
+
+
+@compiled
+def list_found(state: State, out: Indices) -> int:
+    """Into `out`, rising, and how many: what is found."""
+    count = 0
+    for at in range(len(state.is_found)):
+        if state.is_found[at]:
+            out[count] = at
+            count += 1
+    return count
+
+
+@compiled
+def sort_likely_first(odds: Indices, order: Indices, counts: Indices) -> None:
+    """Into `order`, indices by falling odds, ties by rising index. `counts` is room for ONE + 1 numbers."""
+    counts[:] = 0
+    for i in range(len(odds)):
+        counts[ONE - odds[i]] += 1
+    total = 0
+    for bucket in range(len(counts)):
+        here = counts[bucket]
+        counts[bucket] = total
+        total += here
+    for i in range(len(odds)):
+        bucket = ONE - odds[i]
+        order[counts[bucket]] = i
+        counts[bucket] += 1
+
+
+@compiled
+def keep_question(seen: Watch, features: int, category: int, is_new: bool) -> None:
+    """Reservoir sampling: each question is kept with the same chance (Vitter 1985)."""
+    number, room = seen.num_questions[0], len(seen.category)
+    place = number if number < room else np.random.randint(0, number + 1)
+    seen.num_questions[0] = number + 1
+    if place < room:
+        for number_of in range(NUM_FEATURES):
+            seen.features[place, number_of] = feature(features, number_of)
+        seen.category[place] = category
+        seen.is_new[place] = is_new
+
+
+@compiled
+def keep_pass(seen: Watch, oracle: Oracle, state: State) -> None:
+    """Note where a pass begins."""
+    number = seen.num_passes[0]
+    if number < len(seen.pass_bits):
+        seen.pass_bits[number] = oracle.spent[0]
+        seen.pass_error[number] = expected_error(state)
+        seen.num_passes[0] = number + 1

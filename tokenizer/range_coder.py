@@ -3,107 +3,150 @@
 An interval [low, low + range) of 48 bits is split by the odds of each bit (Martin 1979; the byte-wise
 renormalisation and carry are those of LZMA's coder). All integers, so any machine agrees.
 
-What ordinary range coders lack: `BitReader` knows which bits a cut stream still settles. Beyond the last byte
+What ordinary range coders lack: the reader knows which bits a cut stream still settles. Beyond the last byte
 the code could be anything, so a bit counts only if every continuation of the stream gives the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokenizer.compiled import compiled
 
 PROBABILITY_BITS = 16
 ONE = 1 << PROBABILITY_BITS
 HALF = ONE >> 1
+# What a reader answers where the stream ends before the bit is settled.
+OPEN = -1
 _TOP = 1 << 48
 # Below this the range is widened by a byte: 24 bits then stay above the probability's 16.
 _BOTTOM = 1 << 40
 _BYTE = 8
-_MASK = _BOTTOM - 1
+
+Register = NDArray[np.int64]
+"""i64[1]: compiled code changes it in place."""
 
 
-class BitWriter:
-    """Bits in, bytes out."""
+class BitWriter(NamedTuple):
+    """Bits in, bytes out: as many as have room."""
 
-    def __init__(self) -> None:
-        self._low, self._range = 0, _TOP - 1
-        # The last byte, settled but for a carry, and how many 0xFF behind it a carry would ripple through.
-        self._cache, self._pending = -1, 0
-        self._bytes = bytearray()
-
-    def write(self, bits: Iterable[int], odds: Iterable[int]) -> None:
-        """Append bits; `odds` of each being 1, in 1..65535 of 65536."""
-        low, span = self._low, self._range
-        for bit, p in zip(bits, odds, strict=True):
-            bound = (span >> PROBABILITY_BITS) * p
-            if bit:
-                span = bound
-            else:
-                low += bound
-                span -= bound
-            while span < _BOTTOM:
-                span <<= _BYTE
-                low = self._shift(low)
-        self._low, self._range = low, span
-
-    def _shift(self, low: int) -> int:
-        """Move the top byte of `low` out; returns what is left of it, eight bits up."""
-        top = low >> 40
-        if top == 0xFF:
-            self._pending += 1
-        else:
-            carry = top >> _BYTE
-            if self._cache >= 0:
-                self._bytes.append((self._cache + carry) & 0xFF)
-            self._bytes.extend(((0xFF + carry) & 0xFF,) * self._pending)
-            self._cache, self._pending = top & 0xFF, 0
-        return (low & _MASK) << _BYTE
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes so far, those included that a carry may still change."""
-        return len(self._bytes) + self._pending + (self._cache >= 0)
-
-    def finish(self) -> bytes:
-        """All bytes; enough of them to settle every bit."""
-        low = self._low
-        for _ in range(7):
-            low = self._shift(low)
-        self._bytes.append(self._cache)
-        return bytes(self._bytes)
+    data: NDArray[np.uint8]
+    low: Register
+    range: Register
+    cache: Register
+    """The last byte, settled but for a carry; -1 before the first one."""
+    pending: Register
+    """How many 0xFF lie behind `cache`: a carry would ripple through them."""
+    settled: Register
+    """Bytes that nothing can change any more, those without room counted."""
 
 
-class BitReader:
+class BitReader(NamedTuple):
     """Bytes in, bits out, as far as the bytes settle them."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self._next = data, 0
-        self._code, self._range = 0, _TOP - 1
-        # The code lies in [code, code + unknown]: the bytes that are missing count as all 0 up to all 1.
-        self._unknown = 0
-        for _ in range(6):
-            self._code = self._code << _BYTE | self._byte()
+    data: NDArray[np.uint8]
+    code: Register
+    range: Register
+    unknown: Register
+    """The code lies in [code, code + unknown]: missing bytes count as all 0 up to all 1."""
+    next: Register
 
-    def _byte(self) -> int:
-        at = self._next
-        self._next += 1
-        if at < len(self._data):
-            self._unknown <<= _BYTE
-            return self._data[at]
-        self._unknown = self._unknown << _BYTE | 0xFF
-        return 0
 
-    def read(self, odds: int) -> int | None:
-        """The next bit, whose odds of being 1 are given; None if the stream ends before it is settled."""
-        bound = (self._range >> PROBABILITY_BITS) * odds
-        if self._code + self._unknown < bound:
-            self._range, bit = bound, 1
-        elif self._code >= bound:
-            self._code -= bound
-            self._range -= bound
-            bit = 0
-        else:
-            return None
-        while self._range < _BOTTOM:
-            self._range <<= _BYTE
-            self._code = self._code << _BYTE | self._byte()
-        return bit
+def register(value: int) -> Register:
+    """A number that compiled code can change."""
+    return np.full(1, value, np.int64)
+
+
+def bit_writer(size_bytes: int) -> BitWriter:
+    """A writer that keeps the first `size_bytes`."""
+    return BitWriter(np.zeros(size_bytes, np.uint8), *map(register, (0, _TOP - 1, -1, 0, 0)))
+
+
+def bit_reader(data: bytes) -> BitReader:
+    """A reader at the start of some bytes."""
+    reader = BitReader(np.frombuffer(data, np.uint8), *map(register, (0, _TOP - 1, 0, 0)))
+    for _ in range(6):
+        take_byte(reader)
+    return reader
+
+
+def finish(writer: BitWriter) -> bytes:
+    """All bytes that had room; if the last is among them, enough to settle every bit."""
+    for _ in range(7):
+        shift_byte(writer)
+    put_byte(writer, int(writer.cache[0]))
+    return writer.data[: int(writer.settled[0])].tobytes()
+
+
+@compiled
+def put_byte(writer: BitWriter, value: int) -> None:
+    """Append a byte that no carry reaches any more."""
+    if writer.settled[0] < len(writer.data):
+        writer.data[writer.settled[0]] = value & 0xFF
+    writer.settled[0] += 1
+
+
+@compiled
+def shift_byte(writer: BitWriter) -> None:
+    """Move the top byte of `low` out."""
+    top = writer.low[0] >> 40
+    writer.low[0] = (writer.low[0] & (_BOTTOM - 1)) << _BYTE
+    if top == 0xFF:
+        writer.pending[0] += 1
+        return
+    carry = top >> _BYTE
+    if writer.cache[0] >= 0:
+        put_byte(writer, writer.cache[0] + carry)
+    for _ in range(writer.pending[0]):
+        put_byte(writer, 0xFF + carry)
+    writer.cache[0] = top & 0xFF
+    writer.pending[0] = 0
+
+
+@compiled
+def write_bit(writer: BitWriter, bit: bool, odds: int) -> None:
+    """Append a bit; `odds` of it being 1, in 1..65535 of 65536."""
+    bound = (writer.range[0] >> PROBABILITY_BITS) * odds
+    if bit:
+        writer.range[0] = bound
+    else:
+        writer.low[0] += bound
+        writer.range[0] -= bound
+    while writer.range[0] < _BOTTOM:
+        writer.range[0] <<= _BYTE
+        shift_byte(writer)
+
+
+@compiled
+def take_byte(reader: BitReader) -> None:
+    """Move the next byte into `code`, or that nothing is known of it."""
+    at = reader.next[0]
+    reader.next[0] = at + 1
+    reader.code[0] <<= _BYTE
+    reader.unknown[0] <<= _BYTE
+    if at < len(reader.data):
+        reader.code[0] |= np.int64(reader.data[at])
+    else:
+        reader.unknown[0] |= 0xFF
+
+
+@compiled
+def read_bit(reader: BitReader, odds: int) -> int:
+    """The next bit, whose odds of being 1 are given; OPEN if the stream ends before it is settled."""
+    bound = (reader.range[0] >> PROBABILITY_BITS) * odds
+    if reader.code[0] + reader.unknown[0] < bound:
+        reader.range[0] = bound
+        bit = 1
+    elif reader.code[0] >= bound:
+        reader.code[0] -= bound
+        reader.range[0] -= bound
+        bit = 0
+    else:
+        return OPEN
+    while reader.range[0] < _BOTTOM:
+        reader.range[0] <<= _BYTE
+        take_byte(reader)
+    return bit

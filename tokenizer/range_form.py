@@ -8,31 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.answers import Oracle, decoder, encoder
 from tokenizer.canvas import Size
 from tokenizer.contexts import ContextModel, ContextTables
-from tokenizer.embedded import Answers, Indices, Oracle, State, Watch, max_excess, scan, threshold
-from tokenizer.range_coder import HALF, ONE, BitReader, BitWriter
+from tokenizer.embedded import State, Watch, expected_error, new_state, num_planes, values, watch
+from tokenizer.range_coder import finish
+from tokenizer.scan import room, scan
 from tokenizer.spectral import SpectralLayout, block_size
 from tokenizer.wavelet import Band, WaveletPyramid, pyramid
 
-# Odds that a coefficient which was never asked lies one more octave beyond the threshold.
-EXCESS_ODDS = ONE // 16
 # What the byte at a cut leaves open, on average: a continuation may fall on either side of a border.
 OPEN_BITS = 1.5
-_COST_BITS = -np.log2(np.arange(1, ONE) / ONE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What happened while a picture was encoded, event by event. Legend: E events."""
+    """What each answer changed while a picture was encoded. Legend: E events."""
 
-    at: NDArray[np.int64]
-    """Coefficient of the pyramid, i64[E]."""
+    at: NDArray[np.int32]
+    """Coefficient of the pyramid, i32[E]."""
     bits: NDArray[np.float64]
     """Bits spent up to and with the event, f64[E], the class token not counted."""
     value: NDArray[np.float32]
@@ -65,7 +63,7 @@ class RangeLayout:
 
     def __init__(self, spectral: SpectralLayout, tables: ContextTables) -> None:
         self.spectral, self.tables = spectral, tables
-        self._model = ContextModel(tables)
+        self._model = ContextModel.of(tables)
         self._own_log = lru_cache(maxsize=256)(self._build_own_log)
 
     def encode(
@@ -81,34 +79,35 @@ class RangeLayout:
         `reference` are the coefficients of the picture itself, against which errors count.
         """
         tree = pyramid(block_size(canvas))
-        values = tree.forward(coefficients)
-        wanted = values if reference is coefficients else tree.forward(reference)
-        oracle = Encoder(values, wanted, max_tokens - 1, self.tables.fraction)
+        flat = tree.forward(coefficients)
+        wanted = flat if reference is coefficients else tree.forward(reference)
+        oracle = encoder(flat, wanted, max_tokens - 1, self.tables.fraction)
         self.scan(self.state(class_id, canvas), oracle)
-        return RangeCoded(bytes((class_id,)) + oracle.writer.finish()[: max_tokens - 1], oracle.trace())
+        return RangeCoded(bytes((class_id,)) + finish(oracle.writer), trace(oracle))
 
     def decode(self, tokens: bytes, canvas: Size) -> tuple[NDArray[np.float32], float]:
         """(DCT coefficients f32[3, bh, bw], expected squared error per pixel and colour) of any prefix."""
         state = self.read(tokens, canvas)
         found = np.flatnonzero(state.is_found)
-        values = np.zeros(state.tree.size, np.float32)
-        values[found] = state.values(found, self.tables.fraction)
-        return state.tree.inverse(values), state.expected_error() / 3
+        flat = np.zeros(len(state.is_found), np.float32)
+        flat[found] = values(state, found, self.tables.fraction)
+        return pyramid(block_size(canvas)).inverse(flat), expected_error(state) / 3
 
     def read(self, tokens: bytes, canvas: Size) -> State:
         """All that a prefix settles; integers and powers of two, the same on any machine."""
         state = self.state(self.spectral.class_of(tokens), canvas)
         if len(tokens) > 1:
-            self.scan(state, _Decoder(tokens[1:]))
+            self.scan(state, decoder(tokens[1:]))
         return state
 
-    def scan(self, state: State, oracle: Oracle, watch: Watch | None = None) -> None:
-        """Ask the oracle everything, as far as it has answers."""
-        scan(state, self._model, self.tables, oracle, watch)
+    def scan(self, state: State, oracle: Oracle, seen: Watch | None = None, seed: int = 0) -> bool:
+        """Ask the oracle everything, as far as it has answers; True if there is nothing left to ask."""
+        planes = num_planes(len(state.own_log))
+        return scan(state, self._model, oracle, seen or watch(), room(len(state.own_log)), planes, seed)
 
     def state(self, class_id: int, canvas: Size) -> State:
         """What is known of a picture of this class before the first bit."""
-        return State(block_size(canvas), self._own_log(class_id, canvas))
+        return new_state(block_size(canvas), self._own_log(class_id, canvas), self._model)
 
     def _build_own_log(self, class_id: int, canvas: Size) -> NDArray[np.int32]:
         return own_log(self.spectral.log_variance(class_id, canvas), pyramid(block_size(canvas)))
@@ -139,127 +138,7 @@ def _band_log(plane: NDArray[np.int64], band: Band) -> NDArray[np.int64]:
     return np.broadcast_to(means[..., None, None], band.shape).reshape(-1)
 
 
-class Encoder:
-    """Answers from the picture, and writes each answer down."""
-
-    def __init__(
-        self,
-        values: NDArray[np.float32],
-        wanted: NDArray[np.float32],
-        size_bytes: int,
-        fraction: NDArray[np.float32],
-    ) -> None:
-        self.writer = BitWriter()
-        self._values, self._magnitude = values, np.abs(values)
-        self._wanted, self._size_bytes, self._fraction = wanted, size_bytes, fraction
-        self._shown = np.zeros_like(values)
-        self._events: list[tuple[NDArray[Any], ...]] = []
-
-    def significance(self, state: State, at: Indices, odds: NDArray[np.int32], plane: int) -> Answers:
-        """See Oracle."""
-        if self.writer.size_bytes > self._size_bytes:
-            return Answers(np.zeros(0, np.bool_), np.zeros(0, np.bool_), np.zeros(0, np.int64))
-        magnitude = self._magnitude[at]
-        is_new = magnitude >= threshold(plane)
-        limit = max_excess(state, at, plane)
-        octaves = np.floor(np.log2(np.maximum(magnitude, 1e-30) / threshold(plane))).astype(np.int64)
-        excess = np.where(is_new, np.clip(octaves, 0, limit), 0)
-        is_negative = self._values[at] < 0
-        low = threshold(plane) * np.exp2(excess)
-        shown = np.where(is_new, low * (1 + self._fraction[0]), 0)
-        cost = self._write_significance(is_new, is_negative, excess, limit, odds)
-        self._record(at, np.where(is_negative, -shown, shown).astype(np.float32), cost)
-        return Answers(is_new, is_negative, excess)
-
-    def _write_significance(
-        self,
-        is_new: NDArray[np.bool_],
-        is_negative: NDArray[np.bool_],
-        excess: NDArray[np.int64],
-        limit: NDArray[np.int64],
-        odds: NDArray[np.int32],
-    ) -> NDArray[np.float64]:
-        """Per coefficient: significant? then its sign, a bit per octave of excess, and one to end them."""
-        steps = np.where(is_new, np.minimum(excess + 1, limit), 0)
-        count = 1 + is_new + steps
-        end = np.cumsum(count)
-        start = end - count
-        bits = np.ones(int(end[-1]) if len(end) else 0, np.int64)
-        chance = np.full(len(bits), EXCESS_ODDS, np.int64)
-        bits[start], chance[start] = is_new, odds
-        signs = start[is_new] + 1
-        bits[signs], chance[signs] = is_negative[is_new], HALF
-        ended = is_new & (excess < limit)
-        bits[end[ended] - 1] = 0
-        self.writer.write(bits.tolist(), chance.tolist())
-        cost = _COST_BITS[np.where(bits, chance, ONE - chance) - 1]
-        return np.add.reduceat(cost, start) if len(start) else cost
-
-    def refinement(self, state: State, at: Indices, odds: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """See Oracle."""
-        if self.writer.size_bytes > self._size_bytes:
-            return np.zeros(0, np.bool_)
-        half = state.width[at] * np.float32(0.5)
-        is_upper = self._magnitude[at] >= state.low[at] + half
-        self.writer.write(is_upper.astype(np.int64).tolist(), odds.tolist())
-        depth = np.minimum(state.refinements[at] + 1, len(self._fraction) - 1)
-        magnitude = state.low[at] + np.where(is_upper, half, 0) + self._fraction[depth] * half
-        cost = _COST_BITS[np.where(is_upper, odds, ONE - odds) - 1]
-        self._record(at, np.where(state.is_negative[at], -magnitude, magnitude).astype(np.float32), cost)
-        return is_upper
-
-    def _record(self, at: Indices, shown: NDArray[np.float32], cost: NDArray[np.float64]) -> None:
-        before = np.square((self._wanted[at] - self._shown[at]).astype(np.float64))
-        after = np.square((self._wanted[at] - shown).astype(np.float64))
-        self._shown[at] = shown
-        self._events.append((at, cost, shown, before - after))
-
-    def trace(self) -> Trace:
-        """All events so far."""
-        at, cost, value, gain = (np.concatenate(column) for column in zip(*self._events, strict=True))
-        return Trace(at, np.cumsum(cost), value, gain)
-
-
-class _Decoder:
-    """Answers from bits, until they end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._reader = BitReader(data)
-
-    def significance(self, state: State, at: Indices, odds: NDArray[np.int32], plane: int) -> Answers:
-        """See Oracle."""
-        answers = []
-        read = self._reader.read
-        for chance, limit in zip(odds.tolist(), max_excess(state, at, plane).tolist(), strict=True):
-            bit = read(chance)
-            if bit == 0:
-                answers.append((False, False, 0))
-                continue
-            answer = self._new_coefficient(limit) if bit else None
-            if answer is None:
-                break
-            answers.append(answer)
-        table = np.asarray(answers, np.int64).reshape(-1, 3)
-        return Answers(table[:, 0] > 0, table[:, 1] > 0, table[:, 2])
-
-    def _new_coefficient(self, limit: int) -> tuple[bool, bool, int] | None:
-        """Sign and excess behind a significant answer; None where the stream does not settle them."""
-        sign = self._reader.read(HALF)
-        excess, more = 0, 1
-        while sign is not None and excess < limit and more:
-            step = self._reader.read(EXCESS_ODDS)
-            if step is None:
-                return None
-            more = step
-            excess += step
-        return None if sign is None else (True, bool(sign), excess)
-
-    def refinement(self, state: State, at: Indices, odds: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """See Oracle."""
-        bits: list[int] = []
-        for chance in odds.tolist():
-            bit = self._reader.read(chance)
-            if bit is None:
-                break
-            bits.append(bit)
-        return np.asarray(bits, np.int64) > 0
+def trace(oracle: Oracle) -> Trace:
+    """All that an encoder noted."""
+    events = slice(int(oracle.num_events[0]))
+    return Trace(oracle.at[events], oracle.bits[events], oracle.value[events], oracle.gain[events])

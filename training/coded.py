@@ -1,6 +1,6 @@
 """Training pictures in range-coded form: coded once, so that any prefix of any picture is an array look-up.
 
-Coding a picture takes some 50 ms, a training step has a tenth of that. What each bit changes is kept instead:
+Coding a picture takes longer than a training step has time for it. What each bit changes is kept instead:
 which coefficient, from which length on, to which value. Shapes: N pictures, E events, n coefficients.
 """
 
@@ -16,13 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from tokenizer.answers import encoder
 from tokenizer.canvas import Size
 from tokenizer.contexts import ContextTables
-from tokenizer.embedded import Answers, Indices, State
-from tokenizer.range_form import OPEN_BITS, Encoder, RangeLayout
+from tokenizer.embedded import watch
+from tokenizer.range_form import OPEN_BITS, RangeLayout, trace
 from tokenizer.spectral import SpectralLayout, SpectralTables, block_size, max_tokens
 from tokenizer.wavelet import pyramid
 from training.linear_codec import coefficients_of
+
+# Four of some 20 planes each.
+MOST_PASSES = 128
 
 
 @dataclass(frozen=True)
@@ -130,39 +134,16 @@ def code_picture(layout: RangeLayout, coefficients: np.ndarray, canvas: Size) ->
     class_id = layout.spectral.choose_class(coefficients, canvas)
     values = pyramid(block_size(canvas)).forward(coefficients)
     limit = max_tokens(canvas, layout.spectral.tables.num_planes)
-    watcher = _PassWatcher(values, values, limit - 1, layout.tables.fraction)
-    layout.scan(layout.state(class_id, canvas), watcher)
-    trace = watcher.trace()
-    shown = trace.value != 0
-    length = 1 + np.ceil((trace.bits[shown] + OPEN_BITS) / 8)
+    oracle = encoder(values, values, limit - 1, layout.tables.fraction)
+    seen = watch(num_passes=MOST_PASSES)
+    layout.scan(layout.state(class_id, canvas), oracle, seen)
+    changes, passes = trace(oracle), slice(int(seen.num_passes[0]))
+    length = 1 + np.ceil((changes.bits + OPEN_BITS) / 8)
     kept = length <= limit
     return CodedPicture(
-        trace.at[shown][kept].astype(np.uint16),
+        changes.at[kept].astype(np.uint16),
         length[kept].astype(np.uint16),
-        trace.value[shown][kept].astype(np.float16),
-        np.asarray(watcher.pass_length, np.uint16),
-        np.asarray(watcher.pass_error, np.float32),
+        changes.value[kept].astype(np.float16),
+        np.minimum(1 + seen.pass_bits[passes] // 8, 2**16 - 1).astype(np.uint16),
+        (seen.pass_error[passes] / 3).astype(np.float32),
     )
-
-
-class _PassWatcher(Encoder):
-    """An encoder that notes the expected error at the start of each pass."""
-
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*arguments)  # type: ignore[arg-type]
-        self.pass_length: list[int] = []
-        self.pass_error: list[float] = []
-
-    def _note(self, state: State) -> None:
-        self.pass_length.append(min(1 + self.writer.size_bytes, 2**16 - 1))
-        self.pass_error.append(state.expected_error() / 3)
-
-    def significance(self, state: State, at: Indices, odds: NDArray[np.int32], plane: int) -> Answers:
-        """See Oracle."""
-        self._note(state)
-        return super().significance(state, at, odds, plane)
-
-    def refinement(self, state: State, at: Indices, odds: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """See Oracle."""
-        self._note(state)
-        return super().refinement(state, at, odds)

@@ -13,6 +13,7 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
+from tokenizer.answers import encoder
 from tokenizer.canvas import Size
 from tokenizer.contexts import (
     EXACT_BELOW,
@@ -24,9 +25,9 @@ from tokenizer.contexts import (
     ContextTables,
     category_count,
 )
-from tokenizer.embedded import Indices, threshold
+from tokenizer.embedded import State, watch
 from tokenizer.range_coder import ONE
-from tokenizer.range_form import Encoder, RangeLayout
+from tokenizer.range_form import RangeLayout
 from tokenizer.spectral import SpectralLayout, block_size
 from tokenizer.wavelet import pyramid
 from training.config import ContextConfig
@@ -77,11 +78,10 @@ def fit_contexts(
     """Tables from DCT coefficients f32[3, bh, bw] of pictures."""
     tables = starting_tables()
     for number in range(config.rounds):
-        rng = np.random.default_rng((seed, number))
         layout = RangeLayout(spectral, tables)
         rows = [
-            _scan(layout, picture, canvas, config.questions, rng)
-            for picture in track(pictures, f"contexts, round {number + 1} of {config.rounds}")
+            _scan(layout, picture, canvas, config.questions, seed + 1_000_003 * at)
+            for at, picture in enumerate(track(pictures, f"contexts, round {number + 1} of {config.rounds}"))
         ]
         network = _fit_network([row[0] for row in rows], config.steps, seed)
         tables = replace(
@@ -91,36 +91,29 @@ def fit_contexts(
 
 
 def _scan(
-    layout: RangeLayout, picture: np.ndarray, canvas: Size, questions: int, rng: np.random.Generator
+    layout: RangeLayout, picture: np.ndarray, canvas: Size, questions: int, seed: int
 ) -> tuple[Sample, np.ndarray]:
     """What one picture teaches: a sample of its questions, and the moments of its found coefficients."""
     class_id = layout.spectral.choose_class(picture, canvas)
     state = layout.state(class_id, canvas)
     values = pyramid(block_size(canvas)).forward(picture)
-    asked: list[Sample] = []
-
-    def watch(at: Indices, known: np.ndarray, odds: np.ndarray, plane: int) -> None:
-        keep = odds >= 100
-        is_new = np.abs(values[at[keep]]) >= threshold(plane)
-        asked.append(Sample(known[keep], state.who.category[at[keep]], is_new))
-
-    oracle = Encoder(values, values, TRAIN_BYTES, layout.tables.fraction)
-    layout.scan(state, oracle, watch)
-    every = [np.concatenate([getattr(s, f) for s in asked]) for f in ("features", "category", "is_new")]
-    pick = rng.choice(len(every[0]), min(questions, len(every[0])), replace=False)
-    return Sample(*(column[pick] for column in every)), _moments(state, values)
+    seen = watch(num_questions=questions)
+    layout.scan(state, encoder(values, values, TRAIN_BYTES, layout.tables.fraction), seen, seed)
+    kept = slice(min(questions, int(seen.num_questions[0])))
+    sample = Sample(seen.features[kept].astype(np.float32), seen.category[kept], seen.is_new[kept])
+    return sample, _moments(state, values)
 
 
-def _moments(state: object, values: np.ndarray) -> np.ndarray:
+def _moments(state: State, values: np.ndarray) -> np.ndarray:
     """Count and sum of where found coefficients lie in each interval they went through, f64[2, DEPTHS, 2].
 
     Of the last axis, the first is the place itself, the second its being in the upper half.
     """
-    found = np.flatnonzero(state.is_found)  # type: ignore[attr-defined]
+    found = np.flatnonzero(state.is_found)
     magnitude = np.abs(values[found])
     moments = np.zeros((2, DEPTHS, 2))
     for depth in range(DEPTHS):
-        reached = state.refinements[found] >= depth  # type: ignore[attr-defined]
+        reached = state.refinements[found] >= depth
         width = np.exp2(np.floor(np.log2(magnitude[reached]))) / 2**depth
         place = np.modf(magnitude[reached] / width)[0]
         moments[0, depth] += len(place)
