@@ -129,8 +129,8 @@ class TrainConfig:
             )
         if self.regularizers.coding_rate_weight and not self.model.encoder_widths:
             raise ValueError(
-                "coding_rate_weight needs an encoder network (model.encoder_widths and encoder_depths): without "
-                f"one the codes are a fixed transform, got {self.regularizers.coding_rate_weight}"
+                "coding_rate_weight needs an encoder network (model.encoder_widths and encoder_depths): "
+                f"without one the codes are a fixed transform, got {self.regularizers.coding_rate_weight}"
             )
         for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:

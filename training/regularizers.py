@@ -1,4 +1,4 @@
-"""Penalties beside the distortion: coding rate of the codes, spectral norm of the weights. Both off by default.
+"""Penalties beside the distortion: coding rate of codes, spectral norm of weights. Both off by default.
 
 What each one measured is in docs/log.md. Nothing here knows pictures, bits or lengths.
 Shapes: N samples, d code dimensions, B batch, n coefficients, C classes.
@@ -78,7 +78,7 @@ def rate_of_coefficients(
 
 
 def norm_of_weights(model: nn.Module, config: RegularizerConfig) -> dict[str, Tensor]:
-    """Half the sum over layers of squared spectral norms (Yoshida and Miyato 2017, eq. 3); {} if it is off."""
+    """Half the sum of the layers' squared spectral norms (Yoshida and Miyato 2017); {} if it is off."""
     if not config.spectral_norm_weight:
         return {}
     norms = [spectral_norm(weight, config.spectral_norm_iterations) for _, weight in layer_weights(model)]

@@ -127,7 +127,7 @@ class Trainer:
         return {**{name: float(loss.detach()) for name, loss in losses.items()}, "gradient_norm": float(norm)}
 
     def losses(self, image: Tensor, canvas: Size) -> dict[str, Tensor]:
-        """Relative distortion of one random prefix and, if configured, of the full length, and codes' rate."""
+        """Relative distortion of one random prefix and, if configured, of the full length; codes' rate."""
         model = self.model
         vertical, horizontal = model.basis(canvas, self.device)
         quantizer = model.quantizer(canvas, self.device)
