@@ -43,7 +43,6 @@ def configs(penalty: str, data: DataConfig, steps: int) -> Iterator[TrainConfig]
         coded_share=0.0,
         num_steps=steps,
         checkpoint_every=steps,
-        log_every=steps + 1,  # the speed is read once, over the whole run
         validate_every=0,
         sheet_every=0,
         # The range coding is not used here; its model is fitted all the same, so as little as can be.
@@ -74,7 +73,6 @@ def measure(config: TrainConfig, pictures: PictureSet, held_out: PictureSet, sta
         worst_norm=trained.worst_norm(),
         coding_rate=trained.coding_rate(),
         effective_rank=trained.effective_rank(),
-        pictures_per_s=trainer.speed.read(),
     )
 
 

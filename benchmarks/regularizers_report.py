@@ -20,7 +20,6 @@ class Run:
     worst_norm: float
     coding_rate: float
     effective_rank: float
-    pictures_per_s: float
 
 
 def page(penalty: str, runs: Sequence[Run], steps: int, pictures: int, held_out: int) -> str:
@@ -44,7 +43,6 @@ def _table(runs: Sequence[Run]) -> str:
         "worst layer norm",
         "coding rate, nats",
         "effective rank",
-        "pictures/s",
     ]
     return markdown_table(header, [_row(run) for run in runs])
 
@@ -59,5 +57,4 @@ def _row(run: Run) -> list[str]:
         number(run.worst_norm),
         number(run.coding_rate, 4),
         number(run.effective_rank),
-        number(run.pictures_per_s, 1),
     ]

@@ -74,7 +74,7 @@ def test_runs_of_a_comparison_differ_in_one_weight_and_begin_without_it(penalty:
 def test_the_page_has_one_row_per_weight() -> None:
     numbers = {16: 20.0, 64: 21.0, 256: 22.0}
     losses = {16: 0.0, 64: 0.01, 256: 0.02}
-    runs = [Run(weight, numbers, 0.1, 1.5, losses, 4.0, 0.5, 7.0, 10.0) for weight in (0.0, 0.1)]
+    runs = [Run(weight, numbers, 0.1, 1.5, losses, 4.0, 0.5, 7.0) for weight in (0.0, 0.1)]
     text = page(SPECTRAL_NORM, runs, steps=10, pictures=5, held_out=3)
     assert "10 steps of 16 of 5 pictures" in text
     assert "| 0.1 | 20.000 | 21.000 | 22.000 | 10.0 | 1.500 | 0.0000 | 0.0100 | 0.0200 | 4.00 |" in text
