@@ -5,7 +5,8 @@
 Prints and writes `benchmarks/results/perception-FOLDER-256.{md,json,png}`: at 64 to 1024 bytes the PSNR and
 the sliced Wasserstein distance of patches (benchmarks/sliced_wasserstein.py) between decoded pictures and
 their originals, per level of a Laplacian pyramid. A model whose `decode` has a realism knob is measured at
-every realism and number of steps; one without, at fidelity only.
+every realism and number of steps, each beside grain of the same PSNR (benchmarks/noise_control.py), which a
+refiner has to beat; one without, at fidelity only.
 
 WebP and AVIF are made again with the settings that `benchmarks.rate_distortion` found best by PSNR and kept
 in `peers-FOLDER-256.json`; without that file they are left out, and the page says so.
@@ -23,10 +24,21 @@ from rich.progress import track
 
 from benchmarks.codec import Codec
 from benchmarks.command import facts, parser, run_name, write_results
+from benchmarks.noise_control import NoiseControl, expected_deviation
 from benchmarks.ours import BATCH_SIZE
 from benchmarks.peer_cache import kept_series
 from benchmarks.peers import all_peers
-from benchmarks.perception_report import BYTE_COUNTS, FIDELITY, REALISM, Point, Report, as_json, page, plot
+from benchmarks.perception_report import (
+    BYTE_COUNTS,
+    FIDELITY,
+    NOISE,
+    REALISM,
+    Point,
+    Report,
+    as_json,
+    page,
+    plot,
+)
 from benchmarks.pictures import Picture, Pixels, load_pictures
 from benchmarks.report import can_plot
 from benchmarks.scores import BYTE_COUNTS as ALL_BYTE_COUNTS
@@ -45,20 +57,20 @@ def measure_ours(
     distance: TextureDistance,
     knobs: Sequence[Mapping[str, float]],
 ) -> list[Point]:
-    """One point per setting of the decoder and byte count; `{}` is fidelity."""
+    """Fidelity at each byte count, then two points per setting of the decoder: its own, and grain's."""
     wholes = [tokenizer.encode([picture.pixels])[0] for picture in pictures]
-    jobs = [(knob, count) for knob in knobs for count in BYTE_COUNTS]
-    return [
-        _point(
-            pictures,
-            _decode(tokenizer, [whole.prefix(count) for whole in wholes], knob),
-            distance,
-            count,
-            REALISM if knob else FIDELITY,
-            knob,
-        )
-        for knob, count in track(jobs, description="perception")
-    ]
+    points = []
+    for count in track(BYTE_COUNTS, description="perception"):
+        prefixes = [whole.prefix(count) for whole in wholes]
+        fidelity = _decode(tokenizer, prefixes, {})
+        points.append(_point(pictures, fidelity, distance, count, FIDELITY, {}))
+        deviations = [expected_deviation(prefix) for prefix in prefixes]
+        control = NoiseControl(pictures, fidelity, deviations, SEED)
+        for knob in knobs:
+            refined = _point(pictures, _decode(tokenizer, prefixes, knob), distance, count, REALISM, knob)
+            noisy = control.at_psnr(refined.psnr_db)
+            points += [refined, _point(pictures, noisy, distance, count, NOISE, knob)]
+    return points
 
 
 def _decode(
@@ -79,10 +91,10 @@ def has_realism(tokenizer: ImageTokenizer) -> bool:
 def knobs(
     tokenizer: ImageTokenizer, realism: Sequence[float], steps: Sequence[int]
 ) -> list[dict[str, float]]:
-    """Fidelity, then every realism with every number of steps; realism 0 is fidelity, whatever the steps."""
+    """Every realism with every number of steps; realism 0 is fidelity, whatever the steps."""
     if not has_realism(tokenizer):
-        return [{}]
-    return [{}, *({"realism": share, "steps": count} for count in steps for share in realism if share > 0)]
+        return []
+    return [{"realism": share, "steps": count} for count in steps for share in realism if share > 0]
 
 
 def measure_peer(

@@ -75,7 +75,7 @@ def laplacian_pyramid(picture: Pixels, depth: int) -> list[Floats]:
     """What each halving takes away, then what is left, f32 HWC per level."""
     levels, current = [], picture.astype(np.float32)
     for _ in range(depth - 1):
-        smaller = _blur(current)[::2, ::2]
+        smaller = blur(current)[::2, ::2]
         levels.append(current - _enlarge(smaller, current.shape))
         current = smaller
     return [*levels, current]
@@ -101,7 +101,7 @@ def _directions(seed: int) -> Floats:
     return (directions / np.linalg.norm(directions, axis=0)).astype(np.float32)
 
 
-def _blur(picture: Floats) -> Floats:
+def blur(picture: Floats) -> Floats:
     """The filter along both sides, borders mirrored."""
     padded = np.pad(picture, ((2, 2), (2, 2), (0, 0)), mode="reflect")
     rows, columns = picture.shape[:2]
@@ -114,4 +114,4 @@ def _enlarge(picture: Floats, shape: tuple[int, ...]) -> Floats:
     """Twice the size: zeros between the pixels, then the filter at four times its weight."""
     sparse = np.zeros(shape, np.float32)
     sparse[::2, ::2] = picture
-    return 4 * _blur(sparse)
+    return 4 * blur(sparse)

@@ -15,6 +15,7 @@ from tokenizer.model import ModelConfig
 from tokenizer.spectral import SpectralTables
 from training.config import ContextConfig, DataConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
+from training.regularizers import RegularizerConfig
 
 FORMAT = 2
 
@@ -51,6 +52,8 @@ def config_from_dict(data: dict[str, Any]) -> TrainConfig:
             "model": ModelConfig(**plain["model"]),
             "contexts": ContextConfig(**plain["contexts"]),
             "optim": OptimConfig(**plain["optim"]),
+            # Checkpoints of 0.2.0 know no regularizers.
+            "regularizers": RegularizerConfig(**plain.get("regularizers", {})),
             "canvases": tuple(Size(**canvas) for canvas in plain["canvases"]),
         }
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tokenizer.canvas import Size, is_canvas
 from tokenizer.model import ModelConfig
 from training.linear_codec import LinearCodecConfig
+from training.regularizers import RegularizerConfig
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class TrainConfig:
     contexts: ContextConfig = field(default_factory=ContextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
     canvases: tuple[Size, ...] = (Size(256, 256),)
     """Each step draws one; the linear codec is fitted, and validation done, on the first."""
     canvas_weights: tuple[float, ...] = ()
@@ -124,6 +126,11 @@ class TrainConfig:
         if not 0 <= self.coded_share <= 1 or (self.coded_share and self.model.encoder_widths):
             raise ValueError(
                 f"coded_share must lie in 0..1, and be 0 with an encoder network, got {self.coded_share}"
+            )
+        if self.regularizers.coding_rate_weight and not self.model.encoder_widths:
+            raise ValueError(
+                "coding_rate_weight needs an encoder network (model.encoder_widths and encoder_depths): "
+                f"without one the codes are a fixed transform, got {self.regularizers.coding_rate_weight}"
             )
         for name in ("log_every", "checkpoint_every"):
             if getattr(self, name) < 1:

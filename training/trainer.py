@@ -36,6 +36,7 @@ from training.linear_codec import coefficients_of, fit_linear_codec
 from training.losses import relative_distortion, squared_error
 from training.meters import RatioMeter, Speed
 from training.optim import WeightAverage, build_optimizer, rate_at, set_rate
+from training.regularizers import norm_of_weights, objective, rate_of_coefficients
 from training.validation import SHEET_TITLE, HeldOut
 
 
@@ -102,7 +103,7 @@ class Trainer:
                     self.save()
 
     def train_step(self) -> dict[str, float]:
-        """One optimizer step on one batch; returns this process's relative distortion of each decode."""
+        """One optimizer step on one batch; returns this process's relative distortions and penalties."""
         config, canvas = self.config, draw_canvas(self.config, self.step)
         # Whatever layer draws from torch's own generator: the same after a resume, other on every process.
         torch.manual_seed((config.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
@@ -113,7 +114,8 @@ class Trainer:
         else:
             windows = draw_windows(config, self.sizes, canvas, self.step)
             losses = self.losses(self.batches.cut(windows.part(self.share), canvas), canvas)
-        total = torch.stack(list(losses.values())).mean()
+        losses |= norm_of_weights(self.model, config.regularizers)
+        total = objective(losses, config.regularizers)
         total.backward()  # type: ignore[no-untyped-call]
         self.world.average_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optim.clip_norm)
@@ -125,7 +127,7 @@ class Trainer:
         return {**{name: float(loss.detach()) for name, loss in losses.items()}, "gradient_norm": float(norm)}
 
     def losses(self, image: Tensor, canvas: Size) -> dict[str, Tensor]:
-        """Relative distortion of one random prefix and, if configured, of the full length."""
+        """Relative distortion of one random prefix and, if configured, of the full length; codes' rate."""
         model = self.model
         vertical, horizontal = model.basis(canvas, self.device)
         quantizer = model.quantizer(canvas, self.device)
@@ -151,7 +153,8 @@ class Trainer:
             mse = squared_error(decoded, image)
             self.meter.add(length, mse, linear_mse)
             losses[name] = relative_distortion(mse, linear_mse)
-        return losses
+        flat, sigmas = coefficients.flatten(1), quantizer.sigmas
+        return losses | rate_of_coefficients(flat, sigmas, classes, self.config.regularizers)
 
     def coded_losses(self) -> dict[str, Tensor]:
         """Relative distortion of one random prefix of the range coding, always on the first canvas."""
