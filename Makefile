@@ -70,6 +70,7 @@ serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051
 bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.full_resolution --images $(EVAL)/kodak
 	$(BIN)/python -m benchmarks.codings --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.halting --images $(EVAL)/div
 	$(BIN)/python -m benchmarks.order --images $(EVAL)/kodak --crop 256
@@ -79,6 +80,7 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.perception --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.token_entropy --images $(or $(lastword $(sort $(SHARDS))),$(EVAL)/div) --crop 256
 	$(BIN)/python -m benchmarks.set_budget --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.failure_cases
 	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
 	$(BIN)/python -m benchmarks.speed
 

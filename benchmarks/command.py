@@ -42,8 +42,13 @@ def write_results(stem: Path, text: str, content: Mapping[str, object]) -> None:
 
 def facts(name: str, picture_count: int, tokenizer: ImageTokenizer) -> dict[str, object]:
     """What every JSON file begins with: pictures, model, machine."""
-    model = {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
+    model = model_facts(tokenizer)
     return {"pictures": name, "count": picture_count, "model": model, "environment": environment()}
+
+
+def model_facts(tokenizer: ImageTokenizer) -> dict[str, str]:
+    """Which model was measured."""
+    return {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
 
 
 def heading(title: str, module: str, picture_count: int, tokenizer: ImageTokenizer) -> str:
