@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.pictures import Picture, load_pictures
 from benchmarks.report import RESULTS, environment, write_json
 from tokenizer import ImageTokenizer
 
@@ -24,6 +25,12 @@ def parser(description: str | None, *, crop_px: int | None = None) -> argparse.A
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--results", type=Path, default=RESULTS)
     return arguments
+
+
+def inputs(arguments: argparse.Namespace) -> tuple[list[Picture], ImageTokenizer]:
+    """The pictures and the model that a command line names."""
+    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
+    return pictures, ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
 
 
 def run_name(arguments: argparse.Namespace) -> str:

@@ -18,13 +18,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from benchmarks.command import model_facts, parser, run_name
+from benchmarks.command import inputs, model_facts, parser, run_name
 from benchmarks.full_resolution_report import BITS_PER_PIXEL, page, plot
 from benchmarks.linear import LinearTokenizer
 from benchmarks.ours import measure_tokens_and_files
 from benchmarks.peer_cache import measure_peers
 from benchmarks.peers import all_peers, missing_peers
-from benchmarks.pictures import Picture, load_pictures
+from benchmarks.pictures import Picture
 from benchmarks.rate_distortion_report import Measured, as_json
 from benchmarks.report import can_plot, write_json
 from benchmarks.scores import Series
@@ -40,7 +40,7 @@ SIDES_OF_256 = (48, 64, 80, 96, 128, 160, 192, 224, 256)
 def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
-    pictures = load_pictures(arguments.images, limit=arguments.limit)
+    pictures, tokenizer = inputs(arguments)
     byte_counts = byte_counts_of(pictures)
     name = run_name(arguments)
     codecs = [codec for codec in all_peers(byte_counts[-1]) if codec.name not in PLACEHOLDERS]
@@ -48,7 +48,6 @@ def main() -> None:
     peers = measure_peers(codecs, pictures, byte_counts, kept, jobs=arguments.jobs, sides_of_256=SIDES_OF_256)
     if arguments.peers_only:
         return
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
     ours = measure_ours(tokenizer, pictures, byte_counts)
     missing = [peer for peer in missing_peers(codecs) if peer not in PLACEHOLDERS]
     measured = Measured(name, byte_counts, pictures, [*ours, *peers], model_facts(tokenizer), missing)

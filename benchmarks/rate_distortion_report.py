@@ -14,6 +14,7 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
     environment,
     environment_line,
     markdown_table,
@@ -150,20 +151,12 @@ def _rounded(values: Sequence[float | None]) -> list[float | None]:
 
 def plot(measured: Measured, path: Path, ticks: Callable[[Axes, Sequence[int]], None] = byte_ticks) -> None:
     """PSNR and MS-SSIM against bytes, side by side; `ticks` says how the byte counts are shown."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, all_axes = pyplot.subplots(1, 2, figsize=(15, 6.4), layout="constrained")
-    for axes, (measure, title, _) in zip(all_axes, MEASURES, strict=True):
-        style_axes(axes, title, "bytes per picture", "")
-        ticks(axes, measured.byte_counts)
-        draw_lines(axes, _lines(measured, measure))
     caption = f"{measured.title}, {len(measured.pictures)} pictures, model {measured.model['fingerprint']}"
-    figure.suptitle(caption, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, caption, (15, 6.4)) as all_axes:
+        for axes, (measure, title, _) in zip(all_axes, MEASURES, strict=True):
+            style_axes(axes, title, "bytes per picture", "")
+            ticks(axes, measured.byte_counts)
+            draw_lines(axes, _lines(measured, measure))
 
 
 def _lines(measured: Measured, measure: str) -> list[Line]:
