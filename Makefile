@@ -16,6 +16,7 @@ help: ## Show this list
 
 # Two stamps: serving needs no torch, so a user who only runs the demo never downloads it.
 $(VENV)/.serve: pyproject.toml
+	@echo 'setting up $(VENV), once: 250 MB, a minute or two without a word'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[cpu,serve]'
@@ -70,6 +71,7 @@ serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051
 bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/div --crop 256
+	$(BIN)/python -m benchmarks.full_resolution --images $(EVAL)/kodak
 	$(BIN)/python -m benchmarks.codings --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.halting --images $(EVAL)/div
 	$(BIN)/python -m benchmarks.order --images $(EVAL)/kodak --crop 256
@@ -79,6 +81,7 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.perception --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.token_entropy --images $(or $(lastword $(sort $(SHARDS))),$(EVAL)/div) --crop 256
 	$(BIN)/python -m benchmarks.set_budget --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.failure_cases
 	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
 	$(BIN)/python -m benchmarks.speed
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.command import facts, heading, parser, run_name, write_results
+from benchmarks.command import facts, heading, inputs, parser, run_name, write_results
 from benchmarks.linear import LinearTokenizer
 from benchmarks.ours import measure_tokens_and_files
-from benchmarks.pictures import Picture, load_pictures
+from benchmarks.pictures import Picture
 from benchmarks.report import markdown_table, number, percent
 from benchmarks.scores import BYTE_COUNTS
 from tokenizer import Coding, ImageTokenizer
@@ -45,8 +45,7 @@ def saved_shares(fixed_db: Sequence[float], range_db: Sequence[float]) -> list[f
 def main() -> None:
     """Measure, print, write."""
     arguments = parser(__doc__).parse_args()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    pictures, tokenizer = inputs(arguments)
     linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.threads)
     means = {
         f"{coding} coding, {name}": mean_psnr_db(one, pictures, coding)

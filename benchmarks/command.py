@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks.pictures import Picture, load_pictures
 from benchmarks.report import RESULTS, environment, write_json
 from tokenizer import ImageTokenizer
 
@@ -26,6 +27,12 @@ def parser(description: str | None, *, crop_px: int | None = None) -> argparse.A
     return arguments
 
 
+def inputs(arguments: argparse.Namespace) -> tuple[list[Picture], ImageTokenizer]:
+    """The pictures and the model that a command line names."""
+    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
+    return pictures, ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+
+
 def run_name(arguments: argparse.Namespace) -> str:
     """Name of the pictures and their crop, as in `kodak-256`."""
     images = arguments.images.resolve().name.removesuffix(".tar")
@@ -42,8 +49,13 @@ def write_results(stem: Path, text: str, content: Mapping[str, object]) -> None:
 
 def facts(name: str, picture_count: int, tokenizer: ImageTokenizer) -> dict[str, object]:
     """What every JSON file begins with: pictures, model, machine."""
-    model = {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
+    model = model_facts(tokenizer)
     return {"pictures": name, "count": picture_count, "model": model, "environment": environment()}
+
+
+def model_facts(tokenizer: ImageTokenizer) -> dict[str, str]:
+    """Which model was measured."""
+    return {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
 
 
 def heading(title: str, module: str, picture_count: int, tokenizer: ImageTokenizer) -> str:

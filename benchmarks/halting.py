@@ -17,18 +17,17 @@ For each target PSNR and coverage, prints and writes `benchmarks/results/halting
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.progress import track
 
-from benchmarks.halting_report import Found, Outcome, mode_summaries, page, plot, summaries
+from benchmarks.command import facts, inputs, parser, run_name, write_results
+from benchmarks.halting_report import Found, Outcome, as_json, page, plot
 from benchmarks.ours import decode_prefixes
-from benchmarks.pictures import Picture, load_pictures
-from benchmarks.report import RESULTS, can_plot, environment, write_json
+from benchmarks.pictures import Picture
+from benchmarks.report import can_plot
 from benchmarks.scores import BYTE_COUNTS, capped_psnr_db
 from tokenizer import ImageTokenizer, TokenBudget, TokenSequence
 from tokenizer.budget import MODES, Mode
@@ -134,47 +133,15 @@ def _outcome(
 
 def main() -> None:
     """Measure, print, write."""
-    arguments = _parse()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    name = f"{arguments.images.resolve().name}{f'-{arguments.crop}' if arguments.crop else ''}"
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    arguments = parser(__doc__).parse_args()
+    pictures, tokenizer = inputs(arguments)
+    name = run_name(arguments)
     found = [measure(tokenizer, picture) for picture in track(pictures, description="halting")]
-    text = page(found, title=name, fingerprint=tokenizer.fingerprint)
     stem = arguments.results / f"halting-{name}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".md").write_text(text)
-    write_json(stem.with_suffix(".json"), _as_json(name, tokenizer, found))
-    print(text)
+    content = facts(name, len(found), tokenizer) | as_json(found)
+    write_results(stem, page(found, name, tokenizer), content)
     if can_plot():
         plot(found, stem.with_suffix(".png"), title=f"{name}, model {tokenizer.fingerprint}")
-
-
-def _as_json(name: str, tokenizer: ImageTokenizer, found: Sequence[Found]) -> dict[str, object]:
-    return {
-        "pictures": name,
-        "count": len(found),
-        "model": {
-            fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")
-        },
-        "environment": environment(),
-        "targets": [asdict(summary) for summary in summaries(found)],
-        "modes": [asdict(summary) for summary in mode_summaries(found)],
-        "byte_counts": list(BYTE_COUNTS),
-        "curve_error_db": {one.name: [round(error, 3) for error in one.curve_errors_db] for one in found},
-    }
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--crop", type=int, help="short side resized to this, centre square")
-    parser.add_argument("--limit", type=int, help="only the first pictures")
-    parser.add_argument("--model", default="default", help="name or folder of the artifact")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

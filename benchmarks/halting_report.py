@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.command import heading
 from benchmarks.report import (
     MUTED,
     OURS_COLOUR,
@@ -15,6 +16,7 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
     environment_line,
     markdown_table,
     number,
@@ -22,6 +24,7 @@ from benchmarks.report import (
     style_axes,
 )
 from benchmarks.scores import BYTE_COUNTS
+from tokenizer import ImageTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +146,11 @@ def _fixed_length(curves: Sequence[Mapping[int, float]], target_db: float, cover
     return None
 
 
-def page(found: Sequence[Found], *, title: str, fingerprint: str) -> str:
+def page(found: Sequence[Found], title: str, tokenizer: ImageTokenizer) -> str:
     """Markdown: one table per coverage, then the error of the predicted curve."""
     rows = summaries(found)
     parts = [
-        f"# Halting on {title}, {len(found)} pictures",
-        f"Model fingerprint `{fingerprint}`. Written by `python -m benchmarks.halting`.",
+        heading(f"Halting on {title}", "halting", len(found), tokenizer),
         "Asked for at least so many decibels, in one pass. *Met* and bytes are over the pictures that can "
         "reach the target at all; the oracle knows the true shortest length of each.",
     ]
@@ -218,25 +220,27 @@ def _error_table(found: Sequence[Found]) -> str:
     return markdown_table(["bytes", "mean absolute error, dB", "mean error, dB"], rows)
 
 
+def as_json(found: Sequence[Found]) -> dict[str, object]:
+    """Every number of the page, and the curve's error for each picture."""
+    return {
+        "targets": [asdict(summary) for summary in summaries(found)],
+        "modes": [asdict(summary) for summary in mode_summaries(found)],
+        "byte_counts": list(BYTE_COUNTS),
+        "curve_error_db": {one.name: [round(error, 3) for error in one.curve_errors_db] for one in found},
+    }
+
+
 def plot(found: Sequence[Found], path: Path, *, title: str) -> None:
     """Share met, bytes over the oracle, and the error of the curve, side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (met_axes, bytes_axes, error_axes) = pyplot.subplots(1, 3, figsize=(16, 5), layout="constrained")
-    rows = [row for row in summaries(found) if row.target_db is not None]
-    style_axes(met_axes, "Pictures that meet the target, %", "target, dB", "")
-    draw_lines(met_axes, _met_lines(rows))
-    style_axes(bytes_axes, "Bytes over the oracle, %", "target, dB", "")
-    draw_lines(bytes_axes, _bytes_lines(rows))
-    byte_ticks(error_axes, BYTE_COUNTS)
-    style_axes(error_axes, "Error of the predicted PSNR, dB", "tokens", "")
-    draw_lines(error_axes, _error_lines(found))
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, title, (16, 5), (1, 1, 1)) as (met_axes, bytes_axes, error_axes):
+        rows = [row for row in summaries(found) if row.target_db is not None]
+        style_axes(met_axes, "Pictures that meet the target, %", "target, dB", "")
+        draw_lines(met_axes, _met_lines(rows))
+        style_axes(bytes_axes, "Bytes over the oracle, %", "target, dB", "")
+        draw_lines(bytes_axes, _bytes_lines(rows))
+        byte_ticks(error_axes, BYTE_COUNTS)
+        style_axes(error_axes, "Error of the predicted PSNR, dB", "tokens", "")
+        draw_lines(error_axes, _error_lines(found))
 
 
 def _met_lines(rows: Sequence[Summary]) -> list[Line]:

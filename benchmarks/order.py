@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks import bit_orders
-from benchmarks.command import facts, parser, run_name, write_results
+from benchmarks.command import facts, inputs, parser, run_name, write_results
 from benchmarks.fixed_spectrum import Analysed, fit_fixed_spectrum
 from benchmarks.linear import LinearTokenizer
 from benchmarks.order_report import FIXED_SPECTRUM, NETWORK, PREFIX, Found, as_json, page, plot
 from benchmarks.ours import decode_prefixes
-from benchmarks.pictures import Picture, Pixels, load_pictures
+from benchmarks.pictures import Picture, Pixels
 from benchmarks.report import can_plot
 from benchmarks.scores import BYTE_COUNTS, pixel_variance
 from tokenizer import Coding, ImageTokenizer, TokenSequence
@@ -140,8 +140,7 @@ def _errors(picture: Picture, decoded: Sequence[Pixels]) -> list[float]:
 def main() -> None:
     """Measure, print, write."""
     arguments = parser(__doc__).parse_args()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    pictures, tokenizer = inputs(arguments)
     linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.threads)
     fixed = fit_fixed_spectrum(tokenizer.artifact.tables, [analyse(tokenizer, one) for one in pictures])
     found = [

@@ -18,6 +18,7 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
     environment_line,
     markdown_table,
     number,
@@ -237,34 +238,34 @@ def plot(
     found: Sequence[Found], pictures: Sequence[Picture], variance: PixelVariance, path: Path, *, title: str
 ) -> None:
     """Explained variance of all orders, and the cosines, side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (axes, cosine_axes) = pyplot.subplots(
-        1, 2, figsize=(15, 6), layout="constrained", width_ratios=(3, 2)
-    )
-    byte_ticks(axes, BYTE_COUNTS)
-    style_axes(axes, "Explained pixel variance (about the common mean colour), %", "bytes per picture", "")
-    for line in _order_lines(found, pictures, variance):
-        axes.plot(
-            line.xs, line.ys, label=line.label, color=line.colour, linestyle=line.style, linewidth=line.width
+    with drawing(path, title, (15, 6), (3, 2)) as (axes, cosine_axes):
+        byte_ticks(axes, BYTE_COUNTS)
+        style_axes(
+            axes, "Explained pixel variance (about the common mean colour), %", "bytes per picture", ""
         )
-    # All orders end at one point, so labels at the ends would name nothing.
-    axes.legend(frameon=False, fontsize=9, loc=(0.03, 0.3))
-    byte_ticks(cosine_axes, BYTE_COUNTS)
-    style_axes(
-        cosine_axes, "Cosine between a step and what it leaves (0: orthogonal)", "bytes after the step", ""
-    )
-    cosine_axes.axhspan(-ORTHOGONAL, ORTHOGONAL, color="#eef3fa", zorder=0)
-    lines = _cosine_lines(found)
-    limit = max(2 * ORTHOGONAL, *(1.1 * abs(y or 0.0) for line in lines for y in line.ys))
-    cosine_axes.set_ylim(-limit, limit)
-    draw_lines(cosine_axes, lines)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+        for line in _order_lines(found, pictures, variance):
+            axes.plot(
+                line.xs,
+                line.ys,
+                label=line.label,
+                color=line.colour,
+                linestyle=line.style,
+                linewidth=line.width,
+            )
+        # All orders end at one point, so labels at the ends would name nothing.
+        axes.legend(frameon=False, fontsize=9, loc=(0.03, 0.3))
+        byte_ticks(cosine_axes, BYTE_COUNTS)
+        style_axes(
+            cosine_axes,
+            "Cosine between a step and what it leaves (0: orthogonal)",
+            "bytes after the step",
+            "",
+        )
+        cosine_axes.axhspan(-ORTHOGONAL, ORTHOGONAL, color="#eef3fa", zorder=0)
+        lines = _cosine_lines(found)
+        limit = max(2 * ORTHOGONAL, *(1.1 * abs(y or 0.0) for line in lines for y in line.ys))
+        cosine_axes.set_ylim(-limit, limit)
+        draw_lines(cosine_axes, lines)
 
 
 def _order_lines(found: Sequence[Found], pictures: Sequence[Picture], variance: PixelVariance) -> list[Line]:

@@ -10,6 +10,7 @@ from benchmarks.pictures import Picture, Pixels
 from benchmarks.scores import Row, Series, score
 from tokenizer import ImageTokenizer, TokenSequence
 from tokenizer.bitstream import header_size_bytes
+from tokenizer.canvas import DEFAULT_AREA_PX
 from tokenizer.coding import DEFAULT_CODING, Coding
 
 # Enough to use the batch dimension, little enough for a laptop's memory.
@@ -22,12 +23,13 @@ def measure_tokens_and_files(
     byte_counts: Sequence[int],
     name: str,
     coding: Coding = DEFAULT_CODING,
+    canvas_area_px: int = DEFAULT_AREA_PX,
 ) -> tuple[Series, Series]:
     """Scores of the bare tokens, and of whole `.tsr` files: the header counts, so fewer tokens fit."""
     rows = [
         _rows(tokenizer, picture, whole, byte_counts)
         for picture, whole in track(
-            _encoded(tokenizer, pictures, coding),
+            _encoded(tokenizer, pictures, coding, canvas_area_px),
             description=f"{name} {tokenizer.fingerprint}",
             total=len(pictures),
         )
@@ -37,11 +39,12 @@ def measure_tokens_and_files(
 
 
 def _encoded(
-    tokenizer: ImageTokenizer, pictures: Sequence[Picture], coding: Coding
+    tokenizer: ImageTokenizer, pictures: Sequence[Picture], coding: Coding, canvas_area_px: int
 ) -> Iterator[tuple[Picture, TokenSequence]]:
     for start in range(0, len(pictures), BATCH_SIZE):
         batch = pictures[start : start + BATCH_SIZE]
-        wholes = tokenizer.encode([picture.pixels for picture in batch], coding=coding)
+        pixels = [picture.pixels for picture in batch]
+        wholes = tokenizer.encode(pixels, coding=coding, canvas_area_px=canvas_area_px)
         yield from zip(batch, wholes, strict=True)
 
 

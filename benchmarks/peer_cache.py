@@ -18,7 +18,7 @@ from benchmarks.codec import Codec
 from benchmarks.peers import all_peers
 from benchmarks.pictures import Picture
 from benchmarks.scores import Row, Score, Series
-from benchmarks.search import SEARCH_VERSION, best_row
+from benchmarks.search import SEARCH_VERSION, SIDES_OF_256, best_row
 
 Kept = dict[str, dict[str, list[list[object] | None]]]
 # An interrupted run loses at most this many measurements.
@@ -32,6 +32,7 @@ class Task:
     codec_name: str
     picture: Picture
     byte_counts: tuple[int, ...]
+    sides_of_256: tuple[int, ...]
 
 
 def measure_peers(
@@ -41,12 +42,13 @@ def measure_peers(
     path: Path,
     *,
     jobs: int,
+    sides_of_256: tuple[int, ...] = SIDES_OF_256,
 ) -> list[Series]:
     """Scores of every codec on every picture; what the file at `path` lacks is measured and added to it."""
-    keys = {codec.name: _key(codec, byte_counts) for codec in codecs}
+    keys = {codec.name: _key(codec, byte_counts, sides_of_256) for codec in codecs}
     kept = _without_outdated(read_kept(path), keys)
     tasks = [
-        Task(codec.name, picture, byte_counts)
+        Task(codec.name, picture, byte_counts, sides_of_256)
         for codec in codecs
         for picture in pictures
         if picture.digest not in kept.get(keys[codec.name], {})
@@ -69,7 +71,7 @@ def kept_series(
     codec: Codec, pictures: Sequence[Picture], byte_counts: Sequence[int], path: Path
 ) -> Series | None:
     """What was kept of one codec, measuring nothing; None unless every picture is there."""
-    rows = read_kept(path).get(_key(codec, byte_counts), {})
+    rows = read_kept(path).get(_key(codec, byte_counts, SIDES_OF_256), {})
     if any(picture.digest not in rows for picture in pictures):
         return None
     return Series(codec.name, tuple(_unpack(rows[picture.digest]) for picture in pictures))
@@ -90,12 +92,14 @@ def _show(results: Iterable[tuple[Task, Row]], total: int) -> Iterator[tuple[Tas
 
 
 def _measure(task: Task) -> Row:
-    (codec,) = (codec for codec in all_peers() if codec.name == task.codec_name)
-    return best_row(task.picture, codec, task.byte_counts)
+    (codec,) = (codec for codec in all_peers(max(task.byte_counts)) if codec.name == task.codec_name)
+    return best_row(task.picture, codec, task.byte_counts, task.sides_of_256)
 
 
-def _key(codec: Codec, byte_counts: Sequence[int]) -> str:
-    return f"{codec.name}; {codec.version}; search {SEARCH_VERSION}; bytes {','.join(map(str, byte_counts))}"
+def _key(codec: Codec, byte_counts: Sequence[int], sides_of_256: Sequence[int]) -> str:
+    key = f"{codec.name}; {codec.version}; search {SEARCH_VERSION}; bytes {','.join(map(str, byte_counts))}"
+    # Rows of the usual sides were kept before there were others.
+    return key if sides_of_256 == SIDES_OF_256 else f"{key}; sides {','.join(map(str, sides_of_256))}"
 
 
 def _without_outdated(kept: Kept, keys: Mapping[str, str]) -> Kept:

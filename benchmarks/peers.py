@@ -1,4 +1,4 @@
-"""What people would use instead: JPEG, WebP, AVIF and JPEG 2000 as Pillow writes them, and placeholders.
+"""What people would use instead: JPEG, WebP, AVIF and JPEG 2000 as Pillow writes them, JPEG XL, placeholders.
 
 Always whole files, headers included: that is what a user of these formats has to store.
 """
@@ -7,31 +7,36 @@ from __future__ import annotations
 
 import io
 import math
+from functools import partial
+from itertools import count, takewhile
 from typing import Any
 
 import PIL
 from PIL import Image, features
 
-from benchmarks import placeholders
+from benchmarks import jpeg_xl, placeholders
 from benchmarks.codec import Codec
+from benchmarks.scores import BYTE_COUNTS
 
-# JPEG 2000 is told how large the file may be; 3 % apart is finer than the spacing of the sizes it makes.
-J2K_SIZES_BYTES = tuple(sorted({round(60 * 1.03**step) for step in range(140)}))
+# JPEG 2000 reaches the size that it is told only roughly: the list goes on to this share of the largest file.
+_J2K_OVERSHOOT = 1.8
 
 
-def all_peers() -> list[Codec]:
-    """Every peer that this installation has."""
-    supported = [
-        make()
-        for feature, make in (("webp", _webp), ("avif", _avif), ("jpg_2000", _jpeg_2000), ("jpg", _jpeg))
-        if features.check(feature)
-    ]
-    return supported + placeholders.available()
+def all_peers(largest_bytes: int = BYTE_COUNTS[-1]) -> list[Codec]:
+    """Every peer that this installation has, for files of up to `largest_bytes`."""
+    makers = {
+        "webp": _webp,
+        "avif": _avif,
+        "jpg_2000": partial(_jpeg_2000, largest_bytes),
+        "jpg": _jpeg,
+    }
+    supported = [make() for feature, make in makers.items() if features.check(feature)]
+    return supported + jpeg_xl.available() + placeholders.available()
 
 
 def missing_peers(codecs: list[Codec]) -> list[str]:
     """Names of the peers that are not installed here."""
-    wanted = ("WebP", "AVIF", "JPEG 2000", "JPEG", "ThumbHash", "BlurHash")
+    wanted = ("WebP", "AVIF", "JPEG 2000", "JPEG", "JPEG XL", "ThumbHash", "BlurHash")
     return [name for name in wanted if name not in {codec.name for codec in codecs}]
 
 
@@ -79,17 +84,23 @@ def _jpeg() -> Codec:
     )
 
 
-def _jpeg_2000() -> Codec:
+def _jpeg_2000(largest_bytes: int) -> Codec:
     # Every resolution level costs header bytes: few do best below 300 bytes, the default of 6 never does.
     modes = ("2 levels", "3 levels", "5 levels")
     return Codec(
         name="JPEG 2000",
         version=f"{_version('jpg_2000')}, {', '.join(modes)}",
         modes=modes,
-        qualities=J2K_SIZES_BYTES,
+        qualities=j2k_sizes_bytes(largest_bytes),
         encode=_encode_jpeg_2000,
         decode=_open,
     )
+
+
+def j2k_sizes_bytes(largest_bytes: int) -> tuple[int, ...]:
+    """What JPEG 2000 is told; 3 % apart is finer than the spacing of the sizes it makes."""
+    sizes = (round(60 * 1.03**step) for step in count())
+    return tuple(sorted(set(takewhile(lambda size: size <= _J2K_OVERSHOOT * largest_bytes, sizes))))
 
 
 def _encode_jpeg_2000(image: Image.Image, mode: str, quality: int) -> bytes:

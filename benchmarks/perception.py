@@ -23,7 +23,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.codec import Codec
-from benchmarks.command import facts, parser, run_name, write_results
+from benchmarks.command import facts, inputs, parser, run_name, write_results
 from benchmarks.noise_control import NoiseControl, expected_deviation
 from benchmarks.ours import BATCH_SIZE
 from benchmarks.peer_cache import kept_series
@@ -39,7 +39,7 @@ from benchmarks.perception_report import (
     page,
     plot,
 )
-from benchmarks.pictures import Picture, Pixels, load_pictures
+from benchmarks.pictures import Picture, Pixels
 from benchmarks.report import can_plot
 from benchmarks.scores import BYTE_COUNTS as ALL_BYTE_COUNTS
 from benchmarks.scores import capped_psnr_db
@@ -134,9 +134,8 @@ def _point(
 def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
+    pictures, tokenizer = inputs(arguments)
     originals = [picture.pixels for picture in pictures]
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
     distance = TextureDistance(originals, SEED)
     points = measure_ours(tokenizer, pictures, distance, knobs(tokenizer, arguments.realism, arguments.steps))
     name = run_name(arguments)

@@ -16,6 +16,7 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
     environment_line,
     markdown_table,
     number,
@@ -171,33 +172,30 @@ def as_json(report: Report) -> dict[str, object]:
 
 def plot(report: Report, path: Path, *, title: str) -> None:
     """Texture distance against bytes, and against PSNR."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (byte_axes, plane) = pyplot.subplots(1, 2, figsize=(15, 6), layout="constrained")
-    byte_ticks(byte_axes, BYTE_COUNTS)
-    style_axes(byte_axes, "Texture distance (0: like originals)", "bytes per picture", "thousandths")
-    draw_lines(byte_axes, [_line(name, points) for name, points in _series(report)])
-    byte_axes.set_ylim(bottom=0)
-    style_axes(plane, _plane_title(report), "PSNR, dB", "texture distance")
-    for name, points in _series(report):
-        colour, style, width = _look(name)
-        xs, ys = [point.psnr_db for point in points], [_thousandths(point) for point in points]
-        plane.plot(xs, ys, style, color=colour, linewidth=width, marker="o", markersize=4, label=name)
-        offset = (5, 5) if colour == OURS_COLOUR else (-6, -13)
-        for point, x, y in zip(points, xs, ys, strict=True):
-            plane.annotate(
-                str(point.byte_count), (x, y), offset, textcoords="offset points", fontsize=8, color=colour
-            )
-    for count in BYTE_COUNTS:
-        _draw_knob(plane, report, count)
-    plane.set_ylim(bottom=0)
-    plane.legend(frameon=False, fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, title, (15, 6)) as (byte_axes, plane):
+        byte_ticks(byte_axes, BYTE_COUNTS)
+        style_axes(byte_axes, "Texture distance (0: like originals)", "bytes per picture", "thousandths")
+        draw_lines(byte_axes, [_line(name, points) for name, points in _series(report)])
+        byte_axes.set_ylim(bottom=0)
+        style_axes(plane, _plane_title(report), "PSNR, dB", "texture distance")
+        for name, points in _series(report):
+            colour, style, width = _look(name)
+            xs, ys = [point.psnr_db for point in points], [_thousandths(point) for point in points]
+            plane.plot(xs, ys, style, color=colour, linewidth=width, marker="o", markersize=4, label=name)
+            offset = (5, 5) if colour == OURS_COLOUR else (-6, -13)
+            for point, x, y in zip(points, xs, ys, strict=True):
+                plane.annotate(
+                    str(point.byte_count),
+                    (x, y),
+                    offset,
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=colour,
+                )
+        for count in BYTE_COUNTS:
+            _draw_knob(plane, report, count)
+        plane.set_ylim(bottom=0)
+        plane.legend(frameon=False, fontsize=9)
 
 
 def _plane_title(report: Report) -> str:

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.command import model_facts, parser, run_name
 from benchmarks.linear import LinearTokenizer
 from benchmarks.ours import measure_tokens_and_files
 from benchmarks.peer_cache import measure_peers
 from benchmarks.peers import all_peers, missing_peers
 from benchmarks.pictures import Picture, load_pictures
-from benchmarks.rate_distortion_report import Measured, page, plot
-from benchmarks.report import RESULTS, can_plot, environment, write_json
-from benchmarks.scores import BYTE_COUNTS, Series, explained_variance, monotonicity
+from benchmarks.rate_distortion_report import Measured, as_json, page, plot
+from benchmarks.report import can_plot, write_json
+from benchmarks.scores import BYTE_COUNTS, Series
 from tokenizer import Coding, ImageTokenizer
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
     pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    name = f"{arguments.images.resolve().name}{f'-{arguments.crop}' if arguments.crop else ''}"
+    name = run_name(arguments)
     codecs = all_peers()
     kept_path = arguments.results / f"peers-{name}.json"
     peers = measure_peers(codecs, pictures, BYTE_COUNTS, kept_path, jobs=arguments.jobs)
@@ -51,63 +51,28 @@ def main() -> None:
 def _measure_ours(
     arguments: argparse.Namespace, pictures: Sequence[Picture]
 ) -> tuple[list[Series], dict[str, str]]:
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.jobs)
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
     series = [*measure_tokens_and_files(tokenizer, pictures, BYTE_COUNTS, "Tessera")]
-    linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.jobs)
+    linear = LinearTokenizer(tokenizer.artifact, num_threads=arguments.threads)
     tokens, _ = measure_tokens_and_files(linear, pictures, BYTE_COUNTS, "linear")
     series.append(Series("linear codec", tokens.rows, is_ours=True))
     tokens, _ = measure_tokens_and_files(tokenizer, pictures, BYTE_COUNTS, "fixed", Coding.FIXED)
     series.append(Series("Tessera, fixed coding", tokens.rows, is_ours=True))
     for label, path in arguments.also:
-        other = ImageTokenizer.from_pretrained(path, num_threads=arguments.jobs)
+        other = ImageTokenizer.from_pretrained(path, num_threads=arguments.threads)
         tokens, _ = measure_tokens_and_files(other, pictures, BYTE_COUNTS, label)
         series.append(Series(label, tokens.rows, is_ours=True))
-    facts = {fact: str(getattr(tokenizer, fact)) for fact in ("name", "version", "fingerprint", "digest")}
-    return series, facts
+    return series, model_facts(tokenizer)
 
 
 def _write(stem: Path, measured: Measured) -> None:
     text = page(measured)
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".md").write_text(text)
-    write_json(stem.with_suffix(".json"), _as_json(measured))
+    write_json(stem.with_suffix(".json"), as_json(measured))
     print(text)
     if can_plot():
         plot(measured, stem.with_suffix(".png"))
-
-
-def _as_json(measured: Measured) -> dict[str, object]:
-    return {
-        "pictures": measured.title,
-        "count": len(measured.pictures),
-        "byte_counts": list(measured.byte_counts),
-        "model": measured.model,
-        "environment": environment(),
-        "not_installed": list(measured.missing),
-        "series": {series.name: _series_as_json(series, measured) for series in measured.series},
-    }
-
-
-def _series_as_json(series: Series, measured: Measured) -> dict[str, object]:
-    steps = range(len(measured.byte_counts))
-    content: dict[str, object] = {
-        measure: _rounded(series.means(measure, len(steps))) for measure in ("psnr_db", "ssim", "ms_ssim")
-    }
-    variances = [explained_variance(series, measured.pictures, step) for step in steps]
-    content["explained_variance"] = _rounded(variances)
-    content["pictures_reached"] = [series.reached(step) for step in steps]
-    if series.is_ours:
-        content["monotonicity"] = asdict(monotonicity(series, len(steps)))
-        content["psnr_db_per_picture"] = {
-            picture.name: [None if cell is None else cell.psnr_db for cell in row]
-            for picture, row in zip(measured.pictures, series.rows, strict=True)
-        }
-    return content
-
-
-def _rounded(values: Sequence[float | None]) -> list[float | None]:
-    """Four digits: a hundredth of what a reader can see in decibels."""
-    return [None if value is None else round(value, 4) for value in values]
 
 
 def _named_path(text: str) -> tuple[str, Path]:
@@ -118,18 +83,11 @@ def _named_path(text: str) -> tuple[str, Path]:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--crop", type=int, help="short side resized to this, centre square (256 for Kodak)")
-    parser.add_argument("--limit", type=int, help="only the first pictures")
-    parser.add_argument("--model", default="default", help="name or folder of the artifact")
-    parser.add_argument("--also", type=_named_path, action="append", default=[], metavar="NAME=PATH")
-    parser.add_argument("--peers-only", action="store_true", help="only measure and keep the peers")
-    parser.add_argument("--jobs", type=int, default=1, help="processes for peers, threads for ours")
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    command = parser(__doc__)
+    command.add_argument("--also", type=_named_path, action="append", default=[], metavar="NAME=PATH")
+    command.add_argument("--peers-only", action="store_true", help="only measure and keep the peers")
+    command.add_argument("--jobs", type=int, default=1, help="processes for peers")
+    return command.parse_args()
 
 
 if __name__ == "__main__":

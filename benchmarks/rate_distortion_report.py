@@ -1,10 +1,11 @@
-"""The page and the plot of a rate-distortion run. Measures nothing."""
+"""The page, the numbers and the plot of a rate-distortion run. Measures nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.pictures import Picture
 from benchmarks.report import (
@@ -13,6 +14,8 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
+    environment,
     environment_line,
     markdown_table,
     number,
@@ -21,7 +24,10 @@ from benchmarks.report import (
 )
 from benchmarks.scores import Series, explained_variance, monotonicity
 
-_MEASURES = (("psnr_db", "PSNR in dB (RGB, mean over pictures)", 2), ("ms_ssim", "MS-SSIM", 3))
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MEASURES = (("psnr_db", "PSNR in dB (RGB, mean over pictures)", 2), ("ms_ssim", "MS-SSIM", 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +47,9 @@ class Measured:
 def page(measured: Measured) -> str:
     """Markdown: one table per measure, then explained variance and monotonicity of ours."""
     parts = [_heading(measured)]
-    parts += [f"## {title}\n\n{_table(measured, measure, digits)}" for measure, title, digits in _MEASURES]
+    parts += [f"## {title}\n\n{table(measured, measure, digits)}" for measure, title, digits in MEASURES]
     parts.append("## Explained variance of ours\n\n" + _variance_table(measured))
-    parts.append("## Does quality ever fall as bytes grow?\n\n" + _monotonicity_table(measured))
+    parts.append("## Does quality ever fall as bytes grow?\n\n" + monotonicity_table(measured))
     parts.append(environment_line())
     return "\n\n".join(parts) + "\n"
 
@@ -62,14 +68,16 @@ def _heading(measured: Measured) -> str:
     return "\n\n".join(lines)
 
 
-def _table(measured: Measured, measure: str, digits: int) -> str:
+def table(measured: Measured, measure: str, digits: int, labels: Sequence[str] | None = None) -> str:
+    """Means of every series and of the best peer at each byte count; `labels` in place of plain counts."""
+    labels = labels or [str(count) for count in measured.byte_counts]
     peers = [series for series in measured.series if not series.is_ours]
     header = ["bytes", *(series.name for series in measured.series), "best peer"]
     rows = []
-    for step, count in enumerate(measured.byte_counts):
+    for step, label in enumerate(labels):
         means = [mean for series in peers if (mean := series.mean(measure, step)) is not None]
         cells = [_cell(series, measure, step, digits) for series in measured.series]
-        rows.append([str(count), *cells, number(max(means, default=None), digits)])
+        rows.append([label, *cells, number(max(means, default=None), digits)])
     return markdown_table(header, rows)
 
 
@@ -94,7 +102,8 @@ def _variance_table(measured: Measured) -> str:
     return note + markdown_table(["bytes", *(series.name for series in ours)], rows)
 
 
-def _monotonicity_table(measured: Measured) -> str:
+def monotonicity_table(measured: Measured) -> str:
+    """Of ours: how often, and how far, more bytes gave a worse picture."""
     rows = []
     for series in _ours(measured):
         found = monotonicity(series, len(measured.byte_counts))
@@ -105,22 +114,49 @@ def _monotonicity_table(measured: Measured) -> str:
     return markdown_table(header, rows)
 
 
-def plot(measured: Measured, path: Path) -> None:
-    """PSNR and MS-SSIM against bytes, side by side."""
-    import matplotlib
+def as_json(measured: Measured) -> dict[str, object]:
+    """Means of every series, and every picture of ours."""
+    return {
+        "pictures": measured.title,
+        "count": len(measured.pictures),
+        "byte_counts": list(measured.byte_counts),
+        "model": measured.model,
+        "environment": environment(),
+        "not_installed": list(measured.missing),
+        "series": {series.name: _series_as_json(series, measured) for series in measured.series},
+    }
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, all_axes = pyplot.subplots(1, 2, figsize=(15, 6.4), layout="constrained")
-    for axes, (measure, title, _) in zip(all_axes, _MEASURES, strict=True):
-        byte_ticks(axes, measured.byte_counts)
-        style_axes(axes, title, "bytes per picture", "")
-        draw_lines(axes, _lines(measured, measure))
+def _series_as_json(series: Series, measured: Measured) -> dict[str, object]:
+    steps = range(len(measured.byte_counts))
+    content: dict[str, object] = {
+        measure: _rounded(series.means(measure, len(steps))) for measure in ("psnr_db", "ssim", "ms_ssim")
+    }
+    variances = [explained_variance(series, measured.pictures, step) for step in steps]
+    content["explained_variance"] = _rounded(variances)
+    content["pictures_reached"] = [series.reached(step) for step in steps]
+    if series.is_ours:
+        content["monotonicity"] = asdict(monotonicity(series, len(steps)))
+        content["psnr_db_per_picture"] = {
+            picture.name: [None if cell is None else cell.psnr_db for cell in row]
+            for picture, row in zip(measured.pictures, series.rows, strict=True)
+        }
+    return content
+
+
+def _rounded(values: Sequence[float | None]) -> list[float | None]:
+    """Four digits: a hundredth of what a reader can see in decibels."""
+    return [None if value is None else round(value, 4) for value in values]
+
+
+def plot(measured: Measured, path: Path, ticks: Callable[[Axes, Sequence[int]], None] = byte_ticks) -> None:
+    """PSNR and MS-SSIM against bytes, side by side; `ticks` says how the byte counts are shown."""
     caption = f"{measured.title}, {len(measured.pictures)} pictures, model {measured.model['fingerprint']}"
-    figure.suptitle(caption, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, caption, (15, 6.4)) as all_axes:
+        for axes, (measure, title, _) in zip(all_axes, MEASURES, strict=True):
+            style_axes(axes, title, "bytes per picture", "")
+            ticks(axes, measured.byte_counts)
+            draw_lines(axes, _lines(measured, measure))
 
 
 def _lines(measured: Measured, measure: str) -> list[Line]:

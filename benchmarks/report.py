@@ -6,7 +6,8 @@ import importlib.util
 import json
 import platform
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -104,6 +105,32 @@ def can_plot() -> bool:
         return True
     print("no plot: matplotlib is not installed (pip install tessera[bench])", file=sys.stderr)
     return False
+
+
+@contextmanager
+def drawing(
+    path: Path, title: str, size_inches: tuple[float, float], width_ratios: Sequence[float] = (1, 1)
+) -> Iterator[list[Axes]]:
+    """Axes side by side to draw on, saved as a PNG at `path` when the block ends."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        1,
+        len(width_ratios),
+        figsize=size_inches,
+        layout="constrained",
+        width_ratios=width_ratios,
+        squeeze=False,
+    )
+    try:
+        yield list(axes[0])
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+        figure.savefig(path, dpi=130)
+    finally:
+        pyplot.close(figure)
 
 
 @dataclass(frozen=True, slots=True)

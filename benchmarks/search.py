@@ -47,6 +47,7 @@ class Workbench:
 
     picture: Picture
     codec: Codec
+    sides_of_256: Sequence[int] = SIDES_OF_256
     _original: Image.Image = field(init=False)
     _small: dict[int, Image.Image] = field(init=False, default_factory=dict)
     _files: dict[Candidate, bytes] = field(init=False, default_factory=dict)
@@ -65,7 +66,7 @@ class Workbench:
         long_px = max(self._original.size)
         if self.codec.fixed_side_px is not None:
             return [min(self.codec.fixed_side_px, long_px)]
-        return sorted({max(1, round(long_px * side / 256)) for side in SIDES_OF_256})
+        return sorted({max(1, round(long_px * side / 256)) for side in self.sides_of_256})
 
     def size_bytes(self, candidate: Candidate) -> int:
         """Size of the candidate's file."""
@@ -98,9 +99,11 @@ class Workbench:
         return self._small[side_px]
 
 
-def best_row(picture: Picture, codec: Codec, byte_counts: Sequence[int]) -> Row:
+def best_row(
+    picture: Picture, codec: Codec, byte_counts: Sequence[int], sides_of_256: Sequence[int] = SIDES_OF_256
+) -> Row:
     """The best score at each byte count, None where no candidate fits."""
-    bench = Workbench(picture, codec)
+    bench = Workbench(picture, codec, sides_of_256)
     for side_px in bench.sides_px():
         for mode in codec.modes:
             for limit_bytes in byte_counts:

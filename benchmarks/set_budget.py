@@ -9,17 +9,16 @@ the worst picture.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
+from benchmarks.command import facts, heading, inputs, parser, run_name, write_results
 from benchmarks.ours import BATCH_SIZE
-from benchmarks.pictures import Picture, load_pictures
-from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, write_json
+from benchmarks.pictures import Picture
+from benchmarks.report import environment_line, markdown_table, number
 from tokenizer import ImageTokenizer, TokenSequence
 from tokenizer.allocation import GOALS, allocate
 from tokenizer.quality import DATA_RANGE, mse
@@ -80,7 +79,7 @@ def _row(
     )
 
 
-def page(rows: Sequence[Row], *, title: str, count: int, fingerprint: str) -> str:
+def page(rows: Sequence[Row], title: str, picture_count: int, tokenizer: ImageTokenizer) -> str:
     """Markdown: one table."""
     header = [
         "mean bytes",
@@ -102,8 +101,8 @@ def page(rows: Sequence[Row], *, title: str, count: int, fingerprint: str) -> st
         for row in rows
     ]
     parts = [
-        f"# One total of bytes for {title}, {count} pictures",
-        f"Model fingerprint `{fingerprint}`, bare tokens. Written by `python -m benchmarks.set_budget`.",
+        heading(f"One total of bytes for {title}", "set_budget", picture_count, tokenizer),
+        "Bare tokens.",
         markdown_table(header, cells),
         environment_line(),
     ]
@@ -112,42 +111,18 @@ def page(rows: Sequence[Row], *, title: str, count: int, fingerprint: str) -> st
 
 def main() -> None:
     """Measure, print, write."""
-    arguments = _parse()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    name = f"{arguments.images.resolve().name}{f'-{arguments.crop}' if arguments.crop else ''}"
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    arguments = parser(__doc__).parse_args()
+    pictures, tokenizer = inputs(arguments)
     wholes = [tokenizer.encode([picture.pixels])[0] for picture in pictures]
     rows = [
         row
         for mean_bytes in track(MEAN_BYTES, description="set budget")
         for row in measure(tokenizer, pictures, wholes, mean_bytes)
     ]
-    text = page(rows, title=name, count=len(pictures), fingerprint=tokenizer.fingerprint)
+    name = run_name(arguments)
+    content = facts(name, len(pictures), tokenizer) | {"rows": [asdict(row) for row in rows]}
     stem = arguments.results / f"set_budget-{name}"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    stem.with_suffix(".md").write_text(text)
-    facts = {
-        "pictures": name,
-        "count": len(pictures),
-        "fingerprint": tokenizer.fingerprint,
-        "environment": environment(),
-        "rows": [asdict(row) for row in rows],
-    }
-    write_json(stem.with_suffix(".json"), facts)
-    print(text)
-
-
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--crop", type=int, help="short side resized to this, centre square")
-    parser.add_argument("--limit", type=int, help="only the first pictures")
-    parser.add_argument("--model", default="default", help="name or folder of the artifact")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args()
+    write_results(stem, page(rows, name, len(pictures), tokenizer), content)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from rich.progress import track
 
-from benchmarks.command import facts, parser, run_name, write_results
+from benchmarks.command import facts, inputs, parser, run_name, write_results
 from benchmarks.ours import decode_prefixes
-from benchmarks.pictures import Picture, load_pictures
+from benchmarks.pictures import Picture
 from benchmarks.radial import luma, radial_power
 from benchmarks.report import can_plot
 from benchmarks.spectrum_report import BYTE_COUNTS, Spectra, as_json, page, plot
@@ -49,8 +49,7 @@ def _of_picture(tokenizer: ImageTokenizer, picture: Picture) -> Spectra:
 def main() -> None:
     """Measure, print, write."""
     arguments = parser(__doc__).parse_args()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    pictures, tokenizer = inputs(arguments)
     spectra = measure(tokenizer, pictures)
     name = run_name(arguments)
     stem = arguments.results / f"spectrum-{name}"

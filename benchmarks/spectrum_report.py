@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from benchmarks.command import heading
 from benchmarks.report import (
     INK,
     MUTED,
+    drawing,
     environment_line,
     markdown_table,
     number,
@@ -19,6 +21,9 @@ from benchmarks.report import (
     style_axes,
 )
 from tokenizer import ImageTokenizer
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BYTE_COUNTS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 # Frequencies of the page's second table, in cycles per picture.
@@ -143,13 +148,15 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
 
 def plot(spectra: Spectra, path: Path, *, title: str) -> None:
     """Share of the originals' power per frequency, a curve per byte count, named where it crosses a half."""
-    import matplotlib
+    title = f"Coarse first: which frequencies have arrived after so many bytes\n{title}"
+    with drawing(path, title, (11, 6), (1,)) as (axes,):
+        _draw(axes, spectra)
 
-    matplotlib.use("Agg")
-    from matplotlib import colormaps, pyplot
+
+def _draw(axes: Axes, spectra: Spectra) -> None:
+    from matplotlib import colormaps
 
     cycles, there, _ = spectra.pooled()
-    figure, axes = pyplot.subplots(figsize=(11, 6), layout="constrained")
     style_axes(axes, "", "cycles per picture (coarse → fine)", "share of the original's power, %")
     axes.set_xscale("log", base=2)
     ticks = [tick for tick in LISTED_CYCLES if tick <= cycles[-1] * _POOL_FACTOR]
@@ -175,8 +182,3 @@ def plot(spectra: Spectra, path: Path, *, title: str) -> None:
             )
     axes.annotate("half", (1.05, 51.5), fontsize=9, color=MUTED)
     axes.axhline(50, color=MUTED, linewidth=0.8, linestyle=":", zorder=0)
-    figure.suptitle(
-        f"Coarse first: which frequencies have arrived after so many bytes\n{title}", x=0.01, ha="left"
-    )
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.bit_statistics import BitCounts, cross_cost_bits, entropy_bits
-from benchmarks.command import facts, parser, run_name, write_results
+from benchmarks.command import facts, inputs, parser, run_name, write_results
 from benchmarks.ours import BATCH_SIZE
-from benchmarks.pictures import Picture, load_pictures
+from benchmarks.pictures import Picture
 from benchmarks.report import can_plot
 from benchmarks.token_entropy_report import Entropies, as_json, page, plot
 from tokenizer import Coding, ImageTokenizer, TokenSequence
@@ -105,8 +105,7 @@ def _per_token(per_bit: NDArray[np.float64]) -> NDArray[np.float64]:
 def main() -> None:
     """Measure, print, write."""
     arguments = parser(__doc__).parse_args()
-    pictures = load_pictures(arguments.images, crop_px=arguments.crop, limit=arguments.limit)
-    tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=arguments.threads)
+    pictures, tokenizer = inputs(arguments)
     found, name = measure(tokenizer, pictures), run_name(arguments)
     stem = arguments.results / f"token_entropy-{name}"
     text = page(found, name, len(pictures), tokenizer)

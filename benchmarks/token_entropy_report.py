@@ -18,6 +18,7 @@ from benchmarks.report import (
     Line,
     byte_ticks,
     draw_lines,
+    drawing,
     environment_line,
     markdown_table,
     number,
@@ -142,24 +143,16 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
 
 def plot(found: Entropies, path: Path, *, title: str) -> None:
     """Bits per token along the stream, and the saving of each prefix."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (token_axes, saving_axes) = pyplot.subplots(1, 2, figsize=(15, 5.6), layout="constrained")
-    lengths = found.lengths()
-    byte_ticks(token_axes, lengths)
-    style_axes(token_axes, "Bits in a token, of 8 (mean since the point before)", "token", "")
-    draw_lines(token_axes, [_token_line(found, *look) for look in _looks(found)])
-    byte_ticks(saving_axes, lengths)
-    saving_title = "What a static code would save, % (dashed: on pictures it was not fitted to)"
-    style_axes(saving_axes, saving_title, "bytes per picture", "")
-    draw_lines(saving_axes, [_saving_line(found, lengths, *look) for look in _looks(found)])
-    saving_axes.axhline(0, color=MUTED, linewidth=0.8)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
-    figure.savefig(path, dpi=130)
-    pyplot.close(figure)
+    with drawing(path, title, (15, 5.6)) as (token_axes, saving_axes):
+        lengths = found.lengths()
+        byte_ticks(token_axes, lengths)
+        style_axes(token_axes, "Bits in a token, of 8 (mean since the point before)", "token", "")
+        draw_lines(token_axes, [_token_line(found, *look) for look in _looks(found)])
+        byte_ticks(saving_axes, lengths)
+        saving_title = "What a static code would save, % (dashed: on pictures it was not fitted to)"
+        style_axes(saving_axes, saving_title, "bytes per picture", "")
+        draw_lines(saving_axes, [_saving_line(found, lengths, *look) for look in _looks(found)])
+        saving_axes.axhline(0, color=MUTED, linewidth=0.8)
 
 
 Look = tuple[str, NDArray[np.float64], str, str, float]

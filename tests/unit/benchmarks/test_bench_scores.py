@@ -45,7 +45,7 @@ def test_kept_scores_are_used_again_until_the_codec_version_changes(
 ) -> None:
     def measure(version: str) -> list[Series]:
         codecs = [padded.codec(version)]
-        monkeypatch.setattr(peer_cache, "all_peers", lambda: codecs)
+        monkeypatch.setattr(peer_cache, "all_peers", lambda largest_bytes: codecs)
         return measure_peers(codecs, [picture], (500,), tmp_path / "kept.json", jobs=1)
 
     first = measure("1")
