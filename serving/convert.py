@@ -34,13 +34,7 @@ from tokenizer import bitstream
 from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
 from tokenizer.canvas import Size, choose_canvas, is_canvas
 from tokenizer.coding import Coding
-from tokenizer.errors import (
-    BitstreamError,
-    CodingUnsupported,
-    FingerprintMismatch,
-    ImageMissing,
-    ImageTooLarge,
-)
+from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageMissing, ImageTooLarge
 from tokenizer.images import SERVICE_FORMATS, image_size, sniff_format
 from tokenizer.realism import DEFAULT_STEPS, Realism
 from tokenizer.sequence import TokenSequence
@@ -234,12 +228,13 @@ def _parse_canvas_area(area_px: int, model: ServedModel, config: ServingConfig) 
 
 
 def _parse_coding(value: types.Coding, field: str, model: ServedModel) -> Coding:
-    """What the request names, else the model's default. Raises CodingUnsupported."""
+    """What the request names, else the model's default. Raises Unsupported."""
     _check_enum(value, _CODINGS, field)
     codings = model.tokenizer.codings
     coding = _CODINGS[value] or codings[0]
     if coding not in codings:
-        raise CodingUnsupported(f"this model has no coding {coding.value}; allowed: {', '.join(codings)}")
+        message = f"this model has no coding {coding.value}; allowed: {', '.join(codings)}"
+        raise Unsupported(message, field=field)
     return coding
 
 

@@ -1,7 +1,7 @@
 """Pre-norm transformer blocks of the register layout. Know no pictures and no tokens.
 
 Shapes: B batch, T tokens, S tokens that are looked at, D width. Branches start small, not at zero: between
-picture and picture lie three of them in a row, and from zeros in a row no gradient comes (docs/log.md).
+picture and picture lie several of them in a row, and through zeros in a row no gradient comes.
 """
 
 from __future__ import annotations
