@@ -3,7 +3,7 @@
     python -m benchmarks.layouts --images FOLDER --model SPECTRAL --other REGISTER [--crop 128]
 
 Prints and writes `benchmarks/results/layouts-FOLDER-128.{md,json}`: mean PSNR of bare tokens at each byte
-count. Pictures are worked on at their own size, so `--crop` should be the size that both were trained at. That
+count. Pictures are worked on at their own size, so `--crop` should be what both were trained at. That
 both had equal training time is for the one who trained them to see to; the page shows either's steps.
 """
 
@@ -61,7 +61,7 @@ def main() -> None:
     arguments = parser(__doc__, crop_px=128)
     arguments.add_argument("--other", required=True, help="name or folder of the other artifact")
     options = arguments.parse_args()
-    pictures = load_pictures(options.images, options.crop, options.limit)
+    pictures = load_pictures(options.images, crop_px=options.crop, limit=options.limit)
     tokenizers = [
         ImageTokenizer.from_pretrained(model, num_threads=options.threads)
         for model in (options.model, options.other)
