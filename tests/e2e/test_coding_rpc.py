@@ -79,7 +79,7 @@ def test_range_is_what_an_unspecified_coding_means(client, png):
 def test_a_model_with_one_coding_has_it_as_default_and_refuses_the_other(running, client, png):
     running.tokenizer.codings = (Coding.FIXED,)
     assert encoded(client, png, types.CODING_UNSPECIFIED).codestream.coding == types.CODING_FIXED
-    assert client.list_models()[0].codings == (Coding.FIXED,)
+    assert client.models()[0].codings == (Coding.FIXED,)
     with pytest.raises(Unsupported, match="no coding range; allowed: fixed"):
         client.encode(png, coding=Coding.RANGE)
 
