@@ -96,7 +96,9 @@ def library_cases(tokenizer: ImageTokenizer, pixels: Pixels, whole: TokenSequenc
     encode: Case = lambda: tokenizer.encode([pixels])  # noqa: E731
     decode: Case = lambda: tokenizer.decode([whole])  # noqa: E731
     return {
-        "encode, bare sessions": bare_case([(tokenizer, "encoder"), (tokenizer._curves, "_head")], encode),
+        "encode, bare sessions": bare_case(
+            [(tokenizer, "encoder"), (tokenizer.layout.curves, "_head")], encode
+        ),
         "encode, library": encode,
         "decode, bare session": bare_case([(tokenizer, "decoder")], decode),
         "decode, library": decode,

@@ -26,7 +26,7 @@ from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc as tokenizer_grpc
 from tessera.v1 import types_pb2 as types
 from tokenizer.budget import TokenBudget
-from tokenizer.coding import DEFAULT_CODING, Coding
+from tokenizer.coding import Coding
 from tokenizer.distortion import DistortionCurve
 from tokenizer.errors import InvalidBudget
 from tokenizer.images import to_rgb_array, write_image
@@ -107,7 +107,7 @@ class TokenizerClient:
         self._channel.close()
 
     def encode(
-        self, image: Picture, budget: TokenBudget | None = None, *, coding: Coding = DEFAULT_CODING
+        self, image: Picture, budget: TokenBudget | None = None, *, coding: Coding | None = None
     ) -> TokenSequence:
         """The stream of a picture, with its curve.
 
@@ -124,7 +124,7 @@ class TokenizerClient:
         image: Picture,
         budget: TokenBudget | None = None,
         *,
-        coding: Coding = DEFAULT_CODING,
+        coding: Coding | None = None,
         allow_partial: bool = False,
     ) -> Iterator[TokenSequence]:
         """Growing prefixes of one stream, the last one whole.
@@ -279,8 +279,8 @@ def _rate(budget: TokenBudget | None) -> types.RateTarget | None:
     return types.RateTarget(bits_per_pixel=budget.bits_per_pixel)
 
 
-def _encode_options(coding: Coding) -> pb.EncodeOptions:
-    return pb.EncodeOptions(coding=_CODINGS[Coding(coding)])
+def _encode_options(coding: Coding | None) -> pb.EncodeOptions:
+    return pb.EncodeOptions(coding=types.CODING_UNSPECIFIED if coding is None else _CODINGS[Coding(coding)])
 
 
 def _decode_request(

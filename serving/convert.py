@@ -32,8 +32,8 @@ from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
 from tokenizer import bitstream
 from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
-from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
-from tokenizer.coding import DEFAULT_CODING, Coding
+from tokenizer.canvas import Size, choose_canvas, is_canvas
+from tokenizer.coding import Coding
 from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageMissing, ImageTooLarge
 from tokenizer.images import SERVICE_FORMATS, image_size, sniff_format
 from tokenizer.realism import DEFAULT_STEPS, Realism
@@ -62,7 +62,7 @@ _POLICIES = {
     types.SHORTFALL_POLICY_FAIL: True,
 }
 _CODINGS = {
-    types.CODING_UNSPECIFIED: DEFAULT_CODING,
+    types.CODING_UNSPECIFIED: None,
     types.CODING_FIXED: Coding.FIXED,
     types.CODING_RANGE: Coding.RANGE,
 }
@@ -85,8 +85,8 @@ def parse_encode(
     """A picture with its size known from the header, and a rate."""
     check_model(request.model, model)
     rate = _parse_rate(request.rate)
-    coding = _parse_coding(request.options.coding, "options.coding")
-    canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, config)
+    coding = _parse_coding(request.options.coding, "options.coding", model)
+    canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, model, config)
     source, pixels, format_name = _parse_image(request.image, config)
     return EncodeCommand(
         source=source,
@@ -104,7 +104,7 @@ def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingC
     """A stream of this model, whose picture may be made here."""
     check_model(request.model, model)
     realism = _parse_realism(request.options, model)
-    whole = _parse_source(request, config)
+    whole = _parse_source(request, model, config)
     if whole.fingerprint != model.ref.fingerprint:
         raise FingerprintMismatch(
             f"made by model {whole.fingerprint}, and this server has {model.ref.fingerprint}"
@@ -220,21 +220,27 @@ def _parse_quality(quality: types.QualityTarget) -> TokenBudget:
     return TokenBudget(min_psnr_db=quality.min_value, coverage=quality.coverage or DEFAULT_COVERAGE)
 
 
-def _parse_canvas_area(area_px: int, config: ServingConfig) -> int:
+def _parse_canvas_area(area_px: int, model: ServedModel, config: ServingConfig) -> int:
     if not 0 <= area_px <= config.max_canvas_area_px:
         message = f"canvas_area_px must be 0..{config.max_canvas_area_px}, got {area_px}"
         raise InvalidRequest(message, reason="OPTION_INVALID", field="options.canvas_area_px")
-    return area_px or DEFAULT_AREA_PX
+    return area_px or model.tokenizer.canvas_area_px
 
 
-def _parse_coding(value: types.Coding, field: str) -> Coding:
+def _parse_coding(value: types.Coding, field: str, model: ServedModel) -> Coding:
+    """What the request names, else the model's default. Raises Unsupported."""
     _check_enum(value, _CODINGS, field)
-    return _CODINGS[value]
+    codings = model.tokenizer.codings
+    coding = _CODINGS[value] or codings[0]
+    if coding not in codings:
+        message = f"this model has no coding {coding.value}; allowed: {', '.join(codings)}"
+        raise Unsupported(message, field=field)
+    return coding
 
 
-def _parse_source(request: pb.DecodeRequest, config: ServingConfig) -> TokenSequence:
+def _parse_source(request: pb.DecodeRequest, model: ServedModel, config: ServingConfig) -> TokenSequence:
     if request.WhichOneof("source") == "tokens":
-        return _parse_tokens(request.tokens, config)
+        return _parse_tokens(request.tokens, model, config)
     return _parse_codestream(request.codestream, config)
 
 
@@ -243,7 +249,7 @@ def _parse_codestream(data: bytes, config: ServingConfig) -> TokenSequence:
     return bitstream.unpack(data)
 
 
-def _parse_tokens(message: types.TokenSequence, config: ServingConfig) -> TokenSequence:
+def _parse_tokens(message: types.TokenSequence, model: ServedModel, config: ServingConfig) -> TokenSequence:
     """The bare form: the same facts as in a header, and the same limits."""
     _check_stream_size(len(message.tokens), config, may_be_empty=True)
     source = Size(message.source_width_px, message.source_height_px)
@@ -263,7 +269,7 @@ def _parse_tokens(message: types.TokenSequence, config: ServingConfig) -> TokenS
             reason="CODESTREAM_MALFORMED",
             field="tokens.canvas_width_px",
         )
-    coding = _parse_coding(message.coding, "tokens.coding")
+    coding = _parse_coding(message.coding, "tokens.coding", model)
     return TokenSequence(message.tokens, source, message.fingerprint.lower(), canvas, coding=coding)
 
 

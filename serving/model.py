@@ -11,7 +11,7 @@ import numpy as np
 
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
-from tokenizer.canvas import DEFAULT_AREA_PX, Size
+from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.sequence import TokenSequence
@@ -84,9 +84,9 @@ def _warm_up(tokenizer: Tokenizer, max_batch_size: int) -> bool:
     ramp = np.linspace(0, 255, WARM_UP_SIZE.area_px * 3, dtype=np.uint8)
     picture = ramp.reshape(WARM_UP_SIZE.height_px, WARM_UP_SIZE.width_px, 3)
     sequences = []
-    for batch_size, coding in product(sorted({1, max_batch_size}), Coding):
+    for batch_size, coding in product(sorted({1, max_batch_size}), tokenizer.codings):
         pictures = [picture] * batch_size
-        sequences = tokenizer.encode(pictures, coding=coding, canvas_area_px=DEFAULT_AREA_PX)
+        sequences = tokenizer.encode(pictures, coding=coding, canvas_area_px=tokenizer.canvas_area_px)
         for realism in (0.0, 1.0) if tokenizer.has_realism else (0.0,):
             tokenizer.decode(sequences, max_pixels=WARM_UP_SIZE.area_px, realism=realism, steps=1, seed=0)
     return sequences[0].curve is not None

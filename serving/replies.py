@@ -203,7 +203,7 @@ def model_message(model: ServedModel) -> model_pb.Model:
         predicts_quality=model.predicts_quality,
         default=True,
         has_realism=model.has_realism,
-        codings=_CODINGS.values(),
+        codings=[_CODINGS[coding] for coding in model.tokenizer.codings],
     )
 
 

@@ -2,12 +2,19 @@
 
 config.json     TokenizerConfig
 manifest.json   hash of every other file, fingerprint, versions, parity, data, measured quality
+halting.onnx    linear_psnr_db, features, blocks -> psnr_db, spread_db
+
+spectral layout
 tables.npz      SpectralTables
 contexts.npz    ContextTables
 encoder.onnx    image, vertical, horizontal -> coefficients, reference, energy
 decoder.onnx    means, length, expected_mse, vertical, horizontal -> image
-halting.onnx    linear_psnr_db, features -> psnr_db
 refiner.onnx    state, fidelity, time, length, expected_mse -> velocity; only where the manifest names it
+
+register layout
+registers.npz   RegisterTables
+encoder.onnx    image, positions -> ids
+decoder.onnx    ids, kept, positions -> image
 """
 
 from __future__ import annotations
@@ -26,12 +33,14 @@ import numpy as np
 from tokenizer.config import TokenizerConfig
 from tokenizer.contexts import ContextTables
 from tokenizer.errors import ArtifactError
+from tokenizer.registers import RegisterTables
 from tokenizer.spectral import SpectralTables
 
-Tables = TypeVar("Tables", SpectralTables, ContextTables)
+Tables = TypeVar("Tables", SpectralTables, ContextTables, RegisterTables)
 
 GRAPHS = ("encoder.onnx", "decoder.onnx", "halting.onnx")
 FILES = ("config.json", "tables.npz", "contexts.npz", *GRAPHS)
+REGISTER_FILES = ("config.json", "registers.npz", *GRAPHS)
 # Optional: without it a model decodes for fidelity only. No token depends on it, nor does the digest.
 REFINER = "refiner.onnx"
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -45,11 +54,28 @@ class ModelArtifact:
 
     path: Path
     config: TokenizerConfig
-    tables: SpectralTables
-    contexts: ContextTables
+    layout_tables: tuple[SpectralTables, ContextTables] | RegisterTables
+    """What gives tokens their meaning besides the encoder, by the config's layout."""
     manifest: dict[str, Any]
     graphs: dict[str, bytes]
     """Bytes of each ONNX graph, by file name."""
+
+    @property
+    def tables(self) -> SpectralTables:
+        """Tables of the spectral layout. Raises ArtifactError where the layout is another."""
+        return self._spectral()[0]
+
+    @property
+    def contexts(self) -> ContextTables:
+        """Tables of the range coding. Raises ArtifactError where the layout is another."""
+        return self._spectral()[1]
+
+    def _spectral(self) -> tuple[SpectralTables, ContextTables]:
+        if isinstance(self.layout_tables, RegisterTables):
+            raise ArtifactError(
+                f"model {self.config.name} has the layout {self.config.layout}, this needs 'spectral'"
+            )
+        return self.layout_tables
 
     @property
     def digest(self) -> str:
@@ -66,14 +92,17 @@ class ModelArtifact:
         """Read and verify a folder, or a model that ships with the package. Raises ArtifactError."""
         path = resolve(name_or_path)
         manifest = _read_manifest(path)
-        contents = {name: _read_verified(path, name, manifest) for name in FILES}
-        config = TokenizerConfig.from_json(contents["config.json"].decode())
+        config = TokenizerConfig.from_json(_read_verified(path, "config.json", manifest).decode())
+        contents = {name: _read_verified(path, name, manifest) for name in files_of(config.layout)}
         graphs = {name: contents[name] for name in GRAPHS}
         if REFINER in manifest["files"]:
             graphs[REFINER] = _read_verified(path, REFINER, manifest)
-        tables = tables_from_bytes(SpectralTables, contents["tables.npz"])
-        contexts = tables_from_bytes(ContextTables, contents["contexts.npz"])
-        return cls(path, config, tables, contexts, manifest, graphs)
+        return cls(path, config, _read_tables(config.layout, contents), manifest, graphs)
+
+
+def files_of(layout: str) -> tuple[str, ...]:
+    """Files that a model of this layout has, besides manifest and refiner."""
+    return REGISTER_FILES if layout == "register" else FILES
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -90,7 +119,7 @@ def shipped() -> list[str]:
     return sorted(p.parent.name for p in PRETRAINED.glob("*/manifest.json"))
 
 
-def tables_to_bytes(tables: SpectralTables | ContextTables) -> bytes:
+def tables_to_bytes(tables: SpectralTables | ContextTables | RegisterTables) -> bytes:
     """Compressed npz of all arrays."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **{f.name: getattr(tables, f.name) for f in dataclasses.fields(tables)})
@@ -104,6 +133,17 @@ def tables_from_bytes(kind: type[Tables], data: bytes) -> Tables:
             return kind(**{f.name: arrays[f.name] for f in dataclasses.fields(kind)})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{kind.__name__} cannot be read: {error}") from error
+
+
+def _read_tables(
+    layout: str, contents: dict[str, bytes]
+) -> tuple[SpectralTables, ContextTables] | RegisterTables:
+    if layout == "register":
+        return tables_from_bytes(RegisterTables, contents["registers.npz"])
+    return (
+        tables_from_bytes(SpectralTables, contents["tables.npz"]),
+        tables_from_bytes(ContextTables, contents["contexts.npz"]),
+    )
 
 
 def sha256(data: bytes) -> str:

@@ -13,6 +13,7 @@ from tokenizer.errors import ArtifactError
 FORMAT_VERSION = 3
 # Moves whenever resizing or pixel scaling changes: the same picture would give other tokens.
 PREPROCESS_VERSION = 1
+LAYOUTS = ("spectral", "register")
 PRECISIONS = ("fp32", "int8")
 
 
@@ -23,9 +24,10 @@ class TokenizerConfig:
     name: str
     version: str
     layout: str
-    """Meaning of the tokens; only "spectral" so far."""
+    """Meaning of the tokens: one of LAYOUTS."""
     candidate_lengths: tuple[int, ...]
-    """Lengths, on a 256 x 256 canvas, at which the halting head predicts PSNR."""
+    """Lengths at which the halting head predicts PSNR: of the spectral layout on a 256 x 256 canvas, of the
+    register layout, whose streams are equally long on all, on any."""
     margin_scores: dict[str, dict[str, float]]
     """Per coding and coverage (as text, so that JSON keeps the key exact), how many predicted spreads the
     margin takes: calibrated on pictures that the head has not seen."""
@@ -36,8 +38,8 @@ class TokenizerConfig:
 
     def __post_init__(self) -> None:
         _check_versions(self.format_version, self.preprocess_version)
-        if self.layout != "spectral":
-            raise ArtifactError(f"token layout {self.layout!r} is unknown; known: 'spectral'")
+        if self.layout not in LAYOUTS:
+            raise ArtifactError(f"token layout {self.layout!r} is unknown; known: {', '.join(LAYOUTS)}")
         if self.precision not in PRECISIONS:
             raise ArtifactError(f"precision must be among {', '.join(PRECISIONS)}, got {self.precision!r}")
         if list(self.candidate_lengths) != sorted(set(self.candidate_lengths)):

@@ -11,6 +11,7 @@ TokenizerError                    .reason is a stable, machine-readable word
 ├── InvalidBudget                 a budget that no stream can keep
 ├── InvalidRealism                a realism, number of steps or seed out of range
 ├── RealismUnavailable            a model that has no refiner
+├── CodingUnsupported             a coding that the model's token layout does not have
 ├── BitstreamError                bytes that are not a stream of ours
 ├── FingerprintMismatch           a stream made by another model
 ├── ArtifactError                 a model folder that is incomplete or altered
@@ -82,6 +83,12 @@ class InvalidRealism(TokenizerError):
 
 class RealismUnavailable(TokenizerError):
     """This model decodes for fidelity only: it was made without a refiner."""
+
+    reason = "OPERATION_UNSUPPORTED"
+
+
+class CodingUnsupported(TokenizerError):
+    """This model's tokens have no such coding; the message lists those that they have."""
 
     reason = "OPERATION_UNSUPPORTED"
 

@@ -65,11 +65,21 @@ class CurvePredictor:
         psnr = np.concatenate((out["psnr_db"][0], linear[len(learned) :])).astype(np.float64)
         spread = np.pad(out["spread_db"][0], (0, len(beyond)), mode="edge")
         bounds = {coverage: psnr - spread * s for coverage, s in self._config.scores(coding).items()}
-        return _curve(
-            lengths,
-            _resampled(psnr, resample_mse),
-            {coverage: _resampled(bound, resample_mse) for coverage, bound in bounds.items()},
-        )
+        return curve_against_source(lengths, psnr, bounds, resample_mse)
+
+
+def curve_against_source(
+    lengths: list[int],
+    psnr: NDArray[np.float64],
+    bounds: dict[float, NDArray[np.float64]],
+    resample_mse: float,
+) -> DistortionCurve:
+    """The curve of a picture from predicted PSNR on its canvas in dB, and its lower bound per coverage."""
+    return _curve(
+        lengths,
+        _resampled(psnr, resample_mse),
+        {coverage: _resampled(bound, resample_mse) for coverage, bound in bounds.items()},
+    )
 
 
 def _resampled(psnr_db: NDArray[np.float64], resample_mse: float) -> NDArray[np.float64]:

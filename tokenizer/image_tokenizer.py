@@ -13,16 +13,18 @@ from PIL import Image
 from tokenizer.artifact import ModelArtifact
 from tokenizer.bitstream import header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
-from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas, is_canvas
-from tokenizer.coding import DEFAULT_CODING, Coding
+from tokenizer.canvas import Size, choose_canvas, is_canvas
+from tokenizer.coding import Coding
 from tokenizer.errors import (
+    ArtifactError,
     BitstreamError,
+    CodingUnsupported,
     FingerprintMismatch,
     ImageModeUnsupported,
     ImageTooLarge,
     RealismUnavailable,
 )
-from tokenizer.halting import CurvePredictor, resample_mse
+from tokenizer.halting import resample_mse
 from tokenizer.images import to_rgb_array
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, resize, to_model_input
@@ -30,8 +32,8 @@ from tokenizer.quality import psnr_db
 from tokenizer.quality_search import quality_length
 from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder
 from tokenizer.sequence import TokenSequence
-from tokenizer.spectral import block_size, dct_basis
 from tokenizer.stream_codec import StreamCodec
+from tokenizer.token_layout import Arrays, SpectralTokens, open_layout
 
 Pixels = NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
@@ -54,12 +56,11 @@ class ImageTokenizer:
         self, artifact: ModelArtifact, providers: Sequence[str] = ("cpu",), num_threads: int = 1
     ) -> None:
         self.artifact = artifact
-        self.codec = StreamCodec(artifact.tables, artifact.contexts)
         self.encoder, self.decoder, halting = (
             OnnxSession(artifact.graphs[name], providers, num_threads)
             for name in ("encoder.onnx", "decoder.onnx", "halting.onnx")
         )
-        self._curves = CurvePredictor(halting, self.codec.spectral, artifact.config)
+        self.layout = open_layout(artifact, halting)
         self._realism = RealismDecoder.from_artifact(artifact, providers, num_threads)
 
     @classmethod
@@ -103,39 +104,59 @@ class ImageTokenizer:
         """True if this model can decode with realism above 0."""
         return self._realism is not None
 
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """Codings that this model's tokens have; the first is the default."""
+        return self.layout.codings
+
+    @property
+    def canvas_area_px(self) -> int:
+        """Area of the canvas that pictures are encoded at, where nobody asks for another."""
+        return self.layout.canvas_area_px
+
+    @property
+    def codec(self) -> StreamCodec:
+        """Coefficients <-> tokens of the spectral layout. Raises ArtifactError in the register layout."""
+        if not isinstance(self.layout, SpectralTokens):
+            raise ArtifactError(f"model {self.name} has no spectral tokens")
+        return self.layout.codec
+
     def max_tokens(self, canvas: Size) -> int:
-        """Tokens of a whole stream on this canvas; 2048 at 256 x 256."""
-        return self.codec.max_tokens(canvas)
+        """Tokens of a whole stream on this canvas; of the shipped models 2048 at 256 x 256."""
+        return self.layout.max_tokens(canvas)
 
     def encode(
         self,
         images: Sequence[Pixels | Image.Image],
         budget: TokenBudget | None = None,
         *,
-        coding: Coding = DEFAULT_CODING,
-        canvas_area_px: int = DEFAULT_AREA_PX,
+        coding: Coding | None = None,
+        canvas_area_px: int | None = None,
     ) -> list[TokenSequence]:
         """Tokenize pictures of any size: uint8 HWC arrays (grey HW is fine) or Pillow images.
 
         Without a budget every token is kept; cut later with `prefix`. One pass serves every budget. The
-        coding `fixed` gives every bit one meaning by its place, for language models; `range` is shorter.
-        Alpha is laid on white, EXIF rotation applied. Raises ImageError, InvalidBudget.
+        coding `fixed` gives every bit one meaning by its place, for language models; `range` is shorter, and
+        the default where the model has it. `canvas_area_px` is by default what the model was made for.
+        Alpha is laid on white, EXIF rotation applied. Raises ImageError, InvalidBudget, CodingUnsupported.
         """
         _refuse_single(images)
+        coding = self.codings[0] if coding is None else Coding(coding)
+        self._check_coding(coding)
         pictures = [as_pixels(image) for image in images]
         sources = [Size(picture.shape[1], picture.shape[0]) for picture in pictures]
-        canvases = [choose_canvas(source, canvas_area_px) for source in sources]
+        area_px = canvas_area_px or self.canvas_area_px
+        canvases = [choose_canvas(source, area_px) for source in sources]
         for canvas in canvases:
             _check_canvas(canvas)
         fitted = [resize(p, canvas) for p, canvas in zip(pictures, canvases, strict=True)]
         encoded: list[TokenSequence | None] = [None] * len(pictures)
         for canvas, members in _group(canvases).items():
-            vertical, horizontal = self._basis(canvas)
             batch = to_model_input([fitted[i] for i in members])
-            out = self.encoder.run(image=batch, vertical=vertical, horizontal=horizontal)
+            out = self.encoder.run(image=batch, **self.layout.canvas_inputs(canvas))
             for row, i in enumerate(members):
                 one = {name: value[row] for name, value in out.items()}
-                whole = self._tokenize(one, pictures[i], fitted[i], Coding(coding))
+                whole = self._tokenize(one, pictures[i], fitted[i], coding)
                 encoded[i] = self.cut(whole, budget, pictures[i])
         return [sequence for sequence in encoded if sequence is not None]
 
@@ -154,7 +175,7 @@ class ImageTokenizer:
         to 1 it adds detail that could be there, chosen by `seed`, in 1..8 `steps` of the refiner.
 
         Raises FingerprintMismatch, BitstreamError (more tokens than the canvas has, or no canvas at all),
-        ImageTooLarge, InvalidRealism, RealismUnavailable.
+        CodingUnsupported, ImageTooLarge, InvalidRealism, RealismUnavailable.
         """
         wanted = Realism(realism, steps, seed)
         if wanted.strength > 0 and self._realism is None:
@@ -203,6 +224,7 @@ class ImageTokenizer:
             raise FingerprintMismatch(
                 f"made by model {sequence.fingerprint}, this is {self.fingerprint} ({self.name})"
             )
+        self._check_coding(sequence.coding)
         if not is_canvas(sequence.canvas) or min(sequence.source.width_px, sequence.source.height_px) < 1:
             raise BitstreamError(
                 f"source {sequence.source} must not be empty, "
@@ -219,16 +241,20 @@ class ImageTokenizer:
                 f"{sequence.length} tokens, but canvas {sequence.canvas} has {available} at most"
             )
 
+    def _check_coding(self, coding: Coding) -> None:
+        if coding not in self.codings:
+            raise CodingUnsupported(
+                f"model {self.name} has no coding {coding.value!r}; allowed: {', '.join(self.codings)}"
+            )
+
     def _tokenize(
         self, out: dict[str, NDArray[np.float32]], picture: Pixels, fitted: Pixels, coding: Coding
     ) -> TokenSequence:
         """All tokens and the curve of one picture, from what the encoder graph put out."""
         source, canvas = (Size(pixels.shape[1], pixels.shape[0]) for pixels in (picture, fitted))
-        coefficients, reference = out["coefficients"], out["reference"]
-        stream = self.codec.encode(coefficients, reference, float(out["energy"]), canvas, coding)
         lost = resample_mse(picture, fitted)
-        curve = self._curves.predict(stream, coding, reference, canvas, fitted, lost)
-        return TokenSequence(stream.tokens, source, self.fingerprint, canvas, curve, coding)
+        tokens, curve = self.layout.tokenize(out, canvas, coding, fitted, lost)
+        return TokenSequence(tokens, source, self.fingerprint, canvas, curve, coding)
 
     def _synthesize(self, sequences: Sequence[TokenSequence], canvas: Size, realism: Realism) -> Pixels:
         inputs = self.decoder_inputs(sequences, canvas)
@@ -237,23 +263,9 @@ class ImageTokenizer:
             image = self._realism.refine(image, inputs["length"], inputs["expected_mse"], realism)
         return from_model_output(image)
 
-    def decoder_inputs(
-        self, sequences: Sequence[TokenSequence], canvas: Size
-    ) -> dict[str, NDArray[np.float32]]:
+    def decoder_inputs(self, sequences: Sequence[TokenSequence], canvas: Size) -> Arrays:
         """What the decoder graph is given for these sequences, which all are of one canvas."""
-        vertical, horizontal = self._basis(canvas)
-        decoded = [self.codec.decode(s.tokens, canvas, s.coding) for s in sequences]
-        return {
-            "means": np.stack([means for means, _ in decoded]),
-            "length": np.asarray([s.length for s in sequences], np.float32),
-            "expected_mse": np.asarray([expected for _, expected in decoded], np.float32),
-            "vertical": vertical,
-            "horizontal": horizontal,
-        }
-
-    def _basis(self, canvas: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        bh, bw = block_size(canvas)
-        return dct_basis(canvas.height_px, bh), dct_basis(canvas.width_px, bw)
+        return self.layout.decoder_inputs(sequences, canvas)
 
 
 def as_pixels(image: object) -> Pixels:

@@ -47,6 +47,6 @@ class OnnxSession:
             raise ProviderError(f"asked for {wanted[0]}, ONNX Runtime gave {self.provider}")
         self.outputs = tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, **inputs: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run(self, **inputs: NDArray[np.float32] | NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """One forward pass."""
         return dict(zip(self.outputs, self._session.run(None, inputs), strict=True))

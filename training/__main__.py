@@ -67,7 +67,7 @@ def train(
 def _trainer(config: TrainConfig, folder: Path, start: Path | None, world: World) -> Trainer:
     """Pictures of both splits and what trains on them."""
     from training.data import NoPictures, load_pictures
-    from training.trainer import Trainer
+    from training.layouts import trainer_kind
 
     quiet = not world.is_first
     # One process asks for the memory of all: the others might already see it taken.
@@ -80,7 +80,7 @@ def _trainer(config: TrainConfig, folder: Path, start: Path | None, world: World
             held_out = load_pictures(some, "validation")
         except NoPictures:
             typer.echo("no validation: no picture falls into that split (see data.held_out_share)")
-    return Trainer(config, pictures, folder, start, held_out, world)
+    return trainer_kind(config)(config, pictures, folder, start, held_out, world)
 
 
 @app.command()
@@ -98,9 +98,12 @@ def export(
     ] = 1500,
 ) -> None:
     """Fit and calibrate the halting head, export to ONNX, check parity, write the artifact."""
-    from training.release import release
+    from training.release import NoLinearCodec, release
 
-    digest = release(checkpoint, tuple(data), out, name, version, linear, head_pictures)
+    try:
+        digest = release(checkpoint, tuple(data), out, name, version, linear, head_pictures)
+    except NoLinearCodec as error:
+        raise typer.BadParameter(str(error)) from error
     typer.echo(f"{out}: digest {digest[:8]}")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from tokenizer.canvas import Size
 from tokenizer.contexts import ContextTables
-from tokenizer.model import ModelConfig
+from tokenizer.model import ModelConfig, RegisterConfig
 from tokenizer.spectral import SpectralTables
 from training.config import ContextConfig, DataConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
@@ -44,12 +44,13 @@ def config_to_dict(config: TrainConfig) -> dict[str, Any]:
 def config_from_dict(data: dict[str, Any]) -> TrainConfig:
     """Inverse of `config_to_dict`."""
     plain = dict(data)
+    model = RegisterConfig if "num_registers" in plain["model"] else ModelConfig
     return TrainConfig(
         **{
             **plain,
             "data": DataConfig(**plain["data"]),
             "linear": LinearCodecConfig(**plain["linear"]),
-            "model": ModelConfig(**plain["model"]),
+            "model": model(**plain["model"]),
             "contexts": ContextConfig(**plain["contexts"]),
             "optim": OptimConfig(**plain["optim"]),
             # Checkpoints of 0.2.0 know no regularizers.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tokenizer.canvas import Size, is_canvas
-from tokenizer.model import ModelConfig
+from tokenizer.model import ModelConfig, RegisterConfig
 from training.linear_codec import LinearCodecConfig
 from training.regularizers import RegularizerConfig
 
@@ -73,7 +73,8 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     linear: LinearCodecConfig = field(default_factory=LinearCodecConfig)
     contexts: ContextConfig = field(default_factory=ContextConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | RegisterConfig = field(default_factory=ModelConfig)
+    """Its kind is the token layout: spectral or register."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
     canvases: tuple[Size, ...] = (Size(256, 256),)
@@ -123,7 +124,8 @@ class TrainConfig:
         if not 0 < low <= high <= 1:
             raise ValueError(f"scale_range needs 0 < low <= high <= 1, got {self.scale_range}")
         self._check_weights()
-        if not 0 <= self.coded_share <= 1 or (self.coded_share and self.model.encoder_widths):
+        has_encoder = isinstance(self.model, RegisterConfig) or bool(self.model.encoder_widths)
+        if not 0 <= self.coded_share <= 1 or (self.coded_share and has_encoder):
             raise ValueError(
                 f"coded_share must lie in 0..1, and be 0 with an encoder network, got {self.coded_share}"
             )

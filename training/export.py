@@ -73,12 +73,14 @@ def export_artifact(
     return digest
 
 
-def write_artifact(folder: Path, contents: dict[str, bytes], manifest: dict[str, Any]) -> None:
-    """All files, and the manifest with their hashes."""
+def write_artifact(
+    folder: Path, contents: dict[str, bytes], manifest: dict[str, Any], files: tuple[str, ...] = FILES
+) -> None:
+    """All files of a layout, and the manifest with their hashes."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    for name in files:
         (folder / name).write_bytes(contents[name])
-    manifest = {**manifest, "files": {name: sha256(contents[name]) for name in FILES}}
+    manifest = {**manifest, "files": {name: sha256(contents[name]) for name in files}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 

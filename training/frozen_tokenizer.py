@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tokenizer.canvas import Size
-from tokenizer.model import AdaptiveTokenizer
+from tokenizer.model import AdaptiveTokenizer, RegisterConfig
 from tokenizer.preprocess import from_model_output
 from tokenizer.spectral import SpectralLayout
 from training.checkpoint import config_from_dict, load_checkpoint, tables_from_dict
@@ -52,6 +52,8 @@ class FrozenTokenizer:
     def __init__(self, checkpoint: Path, device: torch.device) -> None:
         state = load_checkpoint(checkpoint)
         config = config_from_dict(state["config"])
+        if isinstance(config.model, RegisterConfig):
+            raise ValueError(f"{checkpoint} has the register layout, and a refiner needs the spectral one")
         self.name, self.steps = config.name, int(state["step"])
         self.model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"]))
         self.model.load_state_dict(state["average"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tokenizer.canvas import DEFAULT_AREA_PX, Size, choose_canvas
-from tokenizer.model import ModelConfig, RefinerConfig
+from tokenizer.model import ModelConfig, RefinerConfig, RegisterConfig
 from training.config import ContextConfig, OptimConfig, TrainConfig
 from training.linear_codec import LinearCodecConfig
 from training.realism import RefinerTrainConfig
@@ -118,9 +119,45 @@ def large() -> TrainConfig:
     )
 
 
+def register_debug() -> TrainConfig:
+    """Seconds on one core: the whole chain of the register layout for tests, on pictures of 64 pixels."""
+    return replace(
+        debug_tiny(),
+        name="register_debug",
+        model=RegisterConfig(num_registers=16, width=64, encoder_depth=1, decoder_depth=1),
+        optim=OptimConfig(encoder_rate_share=1.0, warmup_steps=5),
+        min_tokens=1,
+    )
+
+
+def register_128() -> TrainConfig:
+    """The register layout at 128 pixels, to compare with `small_128`: learned queries, 256 bytes at most."""
+    return TrainConfig(
+        name="register_128",
+        # A third of the work of the default sizes: a core makes some 30 pictures a second.
+        model=RegisterConfig(width=192, encoder_depth=2, decoder_depth=2),
+        coded_share=0.0,
+        # Faster, ids change their meaning before the decoder has learned it (docs/training.md).
+        optim=OptimConfig(encoder_rate_share=0.05, warmup_steps=50),
+        canvases=(Size(128, 128),),
+        scale_range=(0.6, 1.0),
+        full_length=False,
+        min_tokens=4,
+    )
+
+
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     recipe.__name__: recipe
-    for recipe in (debug_tiny, small_128, small_256_fixed, small_256, small_256_joint, large)
+    for recipe in (
+        debug_tiny,
+        small_128,
+        small_256_fixed,
+        small_256,
+        small_256_joint,
+        large,
+        register_debug,
+        register_128,
+    )
 }
 
 

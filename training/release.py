@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizer.config import TokenizerConfig
-from tokenizer.model import AdaptiveTokenizer
+from tokenizer.model import AdaptiveTokenizer, RegisterConfig
 from tokenizer.model.layers import parameter_count
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.stream_codec import StreamCodec
@@ -30,6 +30,10 @@ PARITY_PICTURES = 4
 RANGE_PICTURES = 32
 
 
+class NoLinearCodec(ValueError):
+    """A run that has no linear codec to export."""
+
+
 def release(
     checkpoint: Path,
     sources: tuple[str, ...],
@@ -46,6 +50,12 @@ def release(
     """
     state = load_checkpoint(checkpoint)
     config = config_from_dict(state["config"])
+    if isinstance(config.model, RegisterConfig):
+        if linear:
+            raise NoLinearCodec(f"{checkpoint} has the register layout: training did not start from a codec")
+        from training.register_release import release_registers
+
+        return release_registers(state, config, sources, out, name, version, head_pictures)
     model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"])).eval()
     if not linear:  # the zero-initialised networks are the linear codec
         model.load_state_dict(state["average"])
@@ -71,7 +81,7 @@ def release(
         margin_scores=halting.margin_scores,
     )
     facts = {
-        "recipe": {**config_to_dict(config), "data": _data_facts(config.data)},
+        "recipe": {**config_to_dict(config), "data": data_facts(config.data)},
         "steps": 0 if linear else state["step"],
         "parameters": {
             "decoder": parameter_count(model.synthesis),
@@ -84,7 +94,7 @@ def release(
     return export_artifact(model, contexts, halting.head, tokenizer_config, graphs, parity, out, facts)
 
 
-def _data_facts(data: DataConfig) -> dict[str, Any]:
+def data_facts(data: DataConfig) -> dict[str, Any]:
     """What may leave the machine of a run's data: names, no paths."""
     return {
         "sources": [Path(source).name for source in data.sources],

@@ -45,7 +45,10 @@ class Trainer:
 
     `start` is a checkpoint of another run whose tables and decoder weights this one begins with. Every
     draw is a pure function of seed and step, so a checkpoint holds no position in the data: the step is it.
+    `RegisterTrainer` is this loop for the other token layout.
     """
+
+    held_out_kind = HeldOut
 
     def __init__(
         self,
@@ -62,12 +65,9 @@ class Trainer:
         self.batches, self.sizes = batches_of(pictures, self.device, config.device_cache), pictures.sizes
         resumed = load_checkpoint(self.path) if self.path.exists() else None
         before = resumed or (load_checkpoint(start) if start else None)
-        tables = tables_from_dict(before["tables"]) if before else self.world.from_first(self._fit_tables)
-        self.layout = SpectralLayout(tables)
-        self.contexts = contexts_from_dict(before["contexts"]) if before else self._fit_contexts()
-        self.coded = self._code()
+        self._prepare(before)
         torch.manual_seed(config.seed)
-        self.model = AdaptiveTokenizer(config.model, tables).to(self.device)
+        self.model = self._build_model().to(self.device)
         if self.device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
         if before and not resumed:
@@ -172,6 +172,20 @@ class Trainer:
         self.meter.add(length, mse, linear_mse)
         return {"coded": relative_distortion(mse, linear_mse)}
 
+    def _prepare(self, before: dict[str, Any] | None) -> None:
+        """What the layout fits before its networks train, or finds in a checkpoint."""
+        tables = tables_from_dict(before["tables"]) if before else self.world.from_first(self._fit_tables)
+        self.layout = SpectralLayout(tables)
+        self.contexts = contexts_from_dict(before["contexts"]) if before else self._fit_contexts()
+        self.coded = self._code()
+
+    def _build_model(self) -> AdaptiveTokenizer:
+        return AdaptiveTokenizer(self.config.model, self.layout.tables)
+
+    def _prepared(self) -> dict[str, Any]:
+        """What `_prepare` made, for a checkpoint."""
+        return {"tables": tables_to_dict(self.layout.tables), "contexts": tables_to_dict(self.contexts)}
+
     def _classes(self, coefficients: Tensor, canvas: Size) -> Tensor:
         chosen = [self.layout.choose_class(c, canvas) for c in coefficients.float().cpu().numpy()]
         return torch.tensor(chosen, device=self.device)
@@ -227,8 +241,7 @@ class Trainer:
             self.path,
             {
                 "config": config_to_dict(self.config),
-                "tables": tables_to_dict(self.layout.tables),
-                "contexts": tables_to_dict(self.contexts),
+                **self._prepared(),
                 "model": self.model.state_dict(),
                 "average": self.average.module.state_dict(),
                 "updates": self.average.updates,
@@ -268,7 +281,7 @@ class Trainer:
         if pictures is None or not self.world.is_first:
             return None
         crops = pictures.centre_batches(len(pictures), self.config.canvases[0])
-        return HeldOut(np.concatenate(list(crops)), self.device)
+        return self.held_out_kind(np.concatenate(list(crops)), self.device)
 
     def _validate(self, board: Board) -> None:
         if self.held_out is None:

@@ -10,8 +10,8 @@ import typer
 
 from tokenizer.allocation import GOALS, Goal
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
-from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
-from tokenizer.coding import DEFAULT_CODING, Coding
+from tokenizer.canvas import MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
+from tokenizer.coding import Coding
 from tokenizer.errors import InvalidBudget, InvalidRealism
 from tokenizer.images import WRITE_FORMATS
 from tokenizer.realism import DEFAULT_STEPS, MAX_SEED, MAX_STEPS, Realism
@@ -79,17 +79,24 @@ MaxBytesEach = Annotated[
     typer.Option(min=1, help="With --total-bytes: no picture gets more.", rich_help_panel="Budget of a set"),
 ]
 CodingOfStream = Annotated[
-    Coding,
+    Coding | None,
     typer.Option(
-        "--coding", help="range: fewest bytes; fixed: every bit has one meaning, for language models."
+        "--coding",
+        help="range: fewest bytes, the default of a model that has it; fixed: every bit has one meaning, "
+        "for language models.",
     ),
 ]
 CodingOfBare = Annotated[
     Coding | None,
-    typer.Option("--coding", help="What --coding said when the --bare tokens were made; else range."),
+    typer.Option(
+        "--coding", help="What --coding said when the --bare tokens were made; else the model's default."
+    ),
 ]
 CanvasArea = Annotated[
-    int, typer.Option(min=MULTIPLE_PX**2, help="Pixels of the grid that the model works on.")
+    int | None,
+    typer.Option(
+        min=MULTIPLE_PX**2, help="Pixels of the grid that the model works on; else what it was made for."
+    ),
 ]
 Model = Annotated[str, typer.Option(envvar="TESSERA_MODEL", help="Name of a shipped model, or a folder.")]
 Provider = Annotated[list[str], typer.Option(help="Execution provider, most wanted first: cpu, cuda.")]
@@ -121,9 +128,7 @@ Json = Annotated[
 ]
 
 DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
-DEFAULT_CANVAS_AREA_PX = DEFAULT_AREA_PX
 DEFAULT_STEP_COUNT = DEFAULT_STEPS
-DEFAULT_CODING_OF_STREAM = DEFAULT_CODING
 
 
 def token_budget(

@@ -15,7 +15,7 @@ from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
 from tokenizer.bitstream import VERSIONS, header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import Size, choose_canvas
-from tokenizer.coding import DEFAULT_CODING, Coding
+from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.images import read_image, write_image
 from tokenizer.sequence import TokenSequence
@@ -34,8 +34,8 @@ def encode(
     goal: flags.GoalOfSet = "mse",
     min_bytes_each: flags.MinBytesEach = 0,
     max_bytes_each: flags.MaxBytesEach = None,
-    coding: flags.CodingOfStream = flags.DEFAULT_CODING_OF_STREAM,
-    canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
+    coding: flags.CodingOfStream = None,
+    canvas_area: flags.CanvasArea = None,
     bare: Annotated[
         bool,
         typer.Option("--bare", help="Write tokens without header; keep size, coding and model yourself."),
@@ -86,7 +86,7 @@ def decode(
     bare: Annotated[bool, typer.Option("--bare", help="The input has no header; needs --size.")] = False,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of the picture, for --bare.")] = None,
     coding: flags.CodingOfBare = None,
-    canvas_area: flags.CanvasArea = flags.DEFAULT_CANVAS_AREA_PX,
+    canvas_area: flags.CanvasArea = None,
     model: flags.Model = "default",
     provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
     threads: flags.Threads = 1,
@@ -107,9 +107,9 @@ def decode(
         if source is None:
             sequence = TokenSequence.from_bytes(data)
         else:
-            canvas = choose_canvas(source, canvas_area)
+            canvas = choose_canvas(source, canvas_area or tokenizer.canvas_area_px)
             sequence = TokenSequence(
-                data, source, tokenizer.fingerprint, canvas, coding=coding or DEFAULT_CODING
+                data, source, tokenizer.fingerprint, canvas, coding=coding or tokenizer.codings[0]
             )
         if max_tokens is not None:
             sequence = sequence.prefix(max_tokens)

@@ -82,7 +82,7 @@ def client_encode(
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
     coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
-    coding: flags.CodingOfStream = flags.DEFAULT_CODING_OF_STREAM,
+    coding: flags.CodingOfStream = None,
     as_json: flags.Json = False,
 ) -> None:
     """Turn pictures (PNG, JPEG, WebP) into .tsr streams on a server."""

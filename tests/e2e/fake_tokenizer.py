@@ -33,6 +33,8 @@ class FakeTokenizer:
     gate: threading.Event = field(default_factory=threading.Event)
     calls: list[tuple[str, int]] = field(default_factory=list)
     has_realism: bool = False
+    codings: tuple[Coding, ...] = (Coding.RANGE, Coding.FIXED)
+    canvas_area_px: int = 65_536
     poison: int | None = None
     """A picture whose first value is this breaks the model."""
 

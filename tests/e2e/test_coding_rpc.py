@@ -76,6 +76,14 @@ def test_range_is_what_an_unspecified_coding_means(client, png):
     assert decoded(client, bare(stream, types.CODING_UNSPECIFIED)).image == whole.image
 
 
+def test_a_model_with_one_coding_has_it_as_default_and_refuses_the_other(running, client, png):
+    running.tokenizer.codings = (Coding.FIXED,)
+    assert encoded(client, png, types.CODING_UNSPECIFIED).codestream.coding == types.CODING_FIXED
+    assert client.models()[0].codings == (Coding.FIXED,)
+    with pytest.raises(Unsupported, match="no coding range; allowed: fixed"):
+        client.encode(png, coding=Coding.RANGE)
+
+
 @both
 def test_bare_tokens_show_the_picture_in_their_coding_and_another_in_the_other(client, png, coding):
     stream = client.encode(png, TokenBudget(max_tokens=50), coding=coding)

@@ -121,7 +121,7 @@ def test_a_config_survives_its_json() -> None:
     [
         {"format_version": 1},
         {"preprocess_version": 0},
-        {"layout": "register"},
+        {"layout": "words"},
         {"precision": "fp16"},
         {"candidate_lengths": [8, 4]},
         {"margin_scores": {"0.9": 1.0}},

@@ -27,6 +27,8 @@ class ThumbnailTokenizer:
 
     name, version, fingerprint, digest = "thumbnail", "1", FINGERPRINT, FINGERPRINT * 8
     has_realism = True
+    codings = (Coding.RANGE, Coding.FIXED)
+    canvas_area_px = 65_536
 
     def max_tokens(self, canvas: Size) -> int:
         return 192
@@ -35,9 +37,10 @@ class ThumbnailTokenizer:
         self,
         images: Sequence[np.ndarray],
         *,
-        coding: Coding = DEFAULT_CODING,
-        canvas_area_px: int = 65536,
+        coding: Coding | None = None,
+        canvas_area_px: int | None = None,
     ) -> list[TokenSequence]:
+        coding, canvas_area_px = coding or DEFAULT_CODING, canvas_area_px or self.canvas_area_px
         curve = DistortionCurve((1, 192), (10.0, 30.0), {0.9: (1.0, 1.0)})
         return [
             TokenSequence(
