@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 
 from serving.cli.files import Job, read_input
@@ -37,6 +38,10 @@ def run_set(
         bare=bare,
     )
     cut = dict(zip(wholes, shared, strict=True))
+    spent = sum(one.length if bare else len(one.to_bytes()) for one in shared)
+    if shared == list(wholes.values()) and spent < budget.total_bytes:
+        note = f"note: all tokens take {spent} of {budget.total_bytes} bytes; --canvas-area makes more"
+        print(note, file=sys.stderr)
 
     def work(job: Job) -> Result:
         outcome = found[job]
