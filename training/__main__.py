@@ -171,11 +171,17 @@ def refine(
 def attach(
     refiner: Annotated[Path, typer.Option(help="checkpoint.pt of a `refine` run.")],
     model: Annotated[Path, typer.Option(help="Artifact folder of the tokenizer it was trained on.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="The data of its run, for int8 artifacts: ranges and a check.")
+    ] = None,
 ) -> None:
     """Export a refiner into an artifact, which can then decode with realism. Its streams stay valid."""
-    from training.refiner_export import attach_refiner
+    from training.refiner_export import NoPicturesGiven, attach_refiner
 
-    attach_refiner(refiner, model)
+    try:
+        attach_refiner(refiner, model, tuple(data or ()))
+    except NoPicturesGiven as error:
+        raise typer.BadParameter(str(error)) from error
     typer.echo(f"{model}: decodes with realism")
 
 

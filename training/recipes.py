@@ -132,6 +132,7 @@ def refiner_debug() -> RefinerTrainConfig:
         optim=OptimConfig(warmup_steps=5),
         canvas=Size(64, 64),
         crop=Size(32, 32),
+        coded_share=0.0,
         batch_size=4,
         num_steps=20,
         log_every=5,
