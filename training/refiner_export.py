@@ -32,7 +32,8 @@ from training.refiner_sampling import sample
 
 # Ranges from so many pictures, quality on as many others; each is walked from two prefixes.
 INT8_PICTURES = 16
-MIN_INT8_PARITY_PSNR_DB = 34.0
+# The worst of 32 walks of the shipped refiner had 49 dB.
+MIN_INT8_PARITY_PSNR_DB = 42.0
 INPUTS = ("state", "fidelity", "time", "length", "expected_mse")
 
 
