@@ -25,7 +25,7 @@ from training.coded_batches import CodedBatches, draw_coding
 from training.config import DataConfig, OptimConfig
 from training.data import PictureSet
 from training.draws import draw_windows
-from training.flow import draw_flow, draw_walk, flow_losses
+from training.flow import Flow, draw_flow, draw_walk, flow_losses
 from training.frozen_tokenizer import Decoded, FrozenTokenizer
 from training.loop import train_loop
 from training.optim import WeightAverage, rate_at, set_rate
@@ -62,8 +62,9 @@ class RefinerTrainConfig:
     start_share: float = 0.25
     """Share of the draws at t = 0, where every walk begins and the one-step walk ends."""
     walk_share: float = 0.0
-    """Share of the steps on states that the refiner itself has walked to. For runs with an adversary only:
-    such a state knows nothing of the real picture, and squared error alone would lead back to fidelity."""
+    """Share of the steps with the adversary on states that the refiner itself has walked to. Without one
+    there are none: such a state knows nothing of the real picture, and squared error alone would lead back to
+    fidelity."""
     moment_weight: float = 0.0
     """Weight of `pyramid_moment_distance` between real pictures and where one step from y_t would end.
     Off: it has not been shown to help."""
@@ -152,14 +153,12 @@ class RefinerTrainer:
         batch = self._decodes().crop(config.crop, generator)
         set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
         self.optimizer.zero_grad(set_to_none=True)
-        if torch.rand(1, generator=generator) < config.walk_share:
-            flow = draw_walk(self.refiner, batch, generator)
-        else:
-            flow = draw_flow(self.refiner, batch, generator, config.start_share)
+        adversary = self.adversary if self.step >= config.adversary.from_step else None
+        flow = self._draw(batch, generator, walks=adversary is not None)
         losses, facts = flow_losses(flow, batch, config.moment_weight), {}
-        if self.adversary and self.step >= config.adversary.from_step:
-            facts["critic"], losses["adversary"] = self.adversary.play(flow, batch)
-            facts |= self.adversary.facts()
+        if adversary:
+            facts["critic"], losses["adversary"] = adversary.play(flow, batch)
+            facts |= adversary.facts()
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.refiner.parameters(), config.optim.clip_norm)
         if torch.isfinite(norm):
@@ -167,6 +166,11 @@ class RefinerTrainer:
             self.average.update(self.refiner)
         shown = {name: float(loss.detach()) for name, loss in losses.items()}
         return {**shown, **facts, "gradient_norm": float(norm)}
+
+    def _draw(self, batch: Decoded, generator: torch.Generator, walks: bool) -> Flow:
+        if walks and torch.rand(1, generator=generator) < self.config.walk_share:
+            return draw_walk(self.refiner, batch, generator)
+        return draw_flow(self.refiner, batch, generator, self.config.start_share)
 
     def _decodes(self) -> Decoded:
         """Decodes of this step's pictures at random lengths; a function of config and step alone."""
