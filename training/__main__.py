@@ -174,12 +174,14 @@ def attach(
     data: Annotated[
         list[str] | None, typer.Option(help="The data of its run, for int8 artifacts: ranges and a check.")
     ] = None,
+    time_power: Annotated[float, typer.Option(help="The sampler's times are (i / steps) ** this.")] = 2.0,
+    gain: Annotated[float, typer.Option(help="Share of the walk that realism 1 shows.")] = 1.0,
 ) -> None:
     """Export a refiner into an artifact, which can then decode with realism. Its streams stay valid."""
     from training.refiner_export import NoPicturesGiven, attach_refiner
 
     try:
-        attach_refiner(refiner, model, tuple(data or ()))
+        attach_refiner(refiner, model, tuple(data or ()), time_power, gain)
     except NoPicturesGiven as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{model}: decodes with realism")

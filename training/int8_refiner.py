@@ -20,7 +20,7 @@ from tokenizer.canvas import Size
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
 from tokenizer.quality import psnr_db
-from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder
+from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder, WalkFacts
 from training.data import PictureSet
 from training.int8_graph import Arrays, measure_ranges, quantize_graph
 
@@ -34,19 +34,19 @@ SEED = 0
 
 
 def int8_refiner(
-    graph: bytes, noise_share: float, tokenizer: ImageTokenizer, pictures: PictureSet, canvas: Size
+    graph: bytes, walk: WalkFacts, tokenizer: ImageTokenizer, pictures: PictureSet, canvas: Size
 ) -> bytes:
     """The fp32 step with its body in int8; ranges come from walks on these pictures."""
-    ranges = measure_ranges(graph, walk_passes(graph, noise_share, tokenizer, pictures, canvas))
+    ranges = measure_ranges(graph, walk_passes(graph, walk, tokenizer, pictures, canvas))
     return store_halves(quantize_graph(graph, ranges, keep=KEPT_FLOAT))
 
 
 def walk_passes(
-    graph: bytes, noise_share: float, tokenizer: ImageTokenizer, pictures: PictureSet, canvas: Size
+    graph: bytes, walk: WalkFacts, tokenizer: ImageTokenizer, pictures: PictureSet, canvas: Size
 ) -> Iterator[Arrays]:
     """What the step is given on each step of walks from prefixes of each picture; codings take turns."""
     recorder = Recorder(graph)
-    decoder = RealismDecoder(recorder, noise_share)
+    decoder = RealismDecoder(recorder, walk)
     for number, sequence in enumerate(prefixes(tokenizer, pictures, canvas)):
         decoder.refine(*fidelity_of(tokenizer, sequence), Realism(1.0, DEFAULT_STEPS, seed=number))
         yield from recorder.taken()
@@ -94,19 +94,19 @@ class Recorder(OnnxSession):
 def walk_parity_db(
     graph: bytes,
     other: bytes,
-    noise_share: float,
+    walk: WalkFacts,
     tokenizer: ImageTokenizer,
     pictures: PictureSet,
     canvas: Size,
 ) -> list[float]:
     """PSNR between what both graphs walk to from prefixes of each picture."""
-    walks = [RealismDecoder(OnnxSession(one), noise_share) for one in (graph, other)]
+    decoders = [RealismDecoder(OnnxSession(one), walk) for one in (graph, other)]
     found = []
     for number, sequence in enumerate(prefixes(tokenizer, pictures, canvas)):
         inputs = fidelity_of(tokenizer, sequence)
         ours, theirs = (
-            from_model_output(walk.refine(*inputs, Realism(1.0, DEFAULT_STEPS, seed=number)))
-            for walk in walks
+            from_model_output(decoder.refine(*inputs, Realism(1.0, DEFAULT_STEPS, seed=number)))
+            for decoder in decoders
         )
         found.append(psnr_db(ours[0], theirs[0]))
     return found

@@ -4,6 +4,7 @@ Runtime runs differently from torch."""
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tokenizer.model.layers import parameter_count
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
 from tokenizer.quality import psnr_db
-from tokenizer.realism import Realism, RealismDecoder, normal_noise
+from tokenizer.realism import TIME_POWER, Realism, RealismDecoder, WalkFacts, normal_noise
 from training.config import DataConfig
 from training.data import load_pictures
 from training.export import MIN_PARITY_PSNR_DB, ParityError, _export
@@ -41,7 +42,13 @@ class NoPicturesGiven(ValueError):
     """An int8 refiner was asked for, and no pictures to take its ranges from."""
 
 
-def attach_refiner(checkpoint: Path, folder: Path, sources: tuple[str, ...] = ()) -> None:
+def attach_refiner(
+    checkpoint: Path,
+    folder: Path,
+    sources: tuple[str, ...] = (),
+    time_power: float = TIME_POWER,
+    gain: float = 1.0,
+) -> None:
     """Add the refiner of a run to an artifact folder, in place; in the artifact's precision.
 
     The fingerprint stays: it names the tokens and their fidelity decode, neither of which changes. Int8
@@ -49,15 +56,16 @@ def attach_refiner(checkpoint: Path, folder: Path, sources: tuple[str, ...] = ()
     NoPicturesGiven, and then changes nothing.
     """
     refiner, state = load_refiner(checkpoint)
+    walk = WalkFacts(float(refiner.config.noise_share), time_power, gain)
     artifact = ModelArtifact.load(folder)
     check_same_tokenizer(artifact, state["probe"].numpy())
     graph = export_refiner(refiner)
     parity_db = check_refiner_parity(refiner, graph)
     rounding: dict[str, Any] = {}
     if artifact.config.precision == "int8":
-        graph, rounding = to_int8(graph, refiner.config.noise_share, artifact, state["config"], sources)
+        graph, rounding = to_int8(graph, walk, artifact, state["config"], sources)
     facts = {
-        "noise_share": float(refiner.config.noise_share),
+        **asdict(walk),
         "parameters": parameter_count(refiner),
         "parity_psnr_db": round(parity_db, 2),
         "recipe": state["config"]["name"],
@@ -71,7 +79,7 @@ def attach_refiner(checkpoint: Path, folder: Path, sources: tuple[str, ...] = ()
 
 def to_int8(
     graph: bytes,
-    noise_share: float,
+    walk: WalkFacts,
     artifact: ModelArtifact,
     config: dict[str, Any],
     sources: tuple[str, ...],
@@ -81,9 +89,9 @@ def to_int8(
         raise NoPicturesGiven(f"{artifact.config.name} is int8: give the data whose ranges the refiner takes")
     canvas, tokenizer = Size(**config["canvas"]), ImageTokenizer(artifact)
     data = DataConfig(sources=sources, held_out_share=config["data"]["held_out_share"], limit=INT8_PICTURES)
-    small = int8_refiner(graph, noise_share, tokenizer, load_pictures(data, "train"), canvas)
+    small = int8_refiner(graph, walk, tokenizer, load_pictures(data, "train"), canvas)
     unseen = load_pictures(data, "calibration")
-    found = walk_parity_db(graph, small, noise_share, tokenizer, unseen, canvas)
+    found = walk_parity_db(graph, small, walk, tokenizer, unseen, canvas)
     if min(found) < MIN_INT8_PARITY_PSNR_DB:
         raise ParityError(
             f"a walk in int8 agrees with fp32 to {min(found):.1f} dB only, "
@@ -125,7 +133,7 @@ def export_refiner(refiner: Refiner) -> bytes:
 
 def check_refiner_parity(refiner: Refiner, graph: bytes) -> float:
     """Least PSNR between the runtime's loop and the reference sampler; raises ParityError below 50 dB."""
-    runtime = RealismDecoder(OnnxSession(graph), refiner.config.noise_share)
+    runtime = RealismDecoder(OnnxSession(graph), WalkFacts(float(refiner.config.noise_share)))
     least_db = 100.0
     for steps, height, width in ((1, 48, 64), (4, 80, 32)):
         _, fidelity, _, length, expected = _example(3, height, width).values()
