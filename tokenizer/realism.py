@@ -100,7 +100,8 @@ class WalkFacts:
             value = getattr(self, name)
             if not isinstance(value, float) or not above < value <= most:
                 raise ArtifactError(
-                    f"manifest.json: {name} of {REFINER} must be in {above}..{most}: {value!r}"
+                    f"manifest.json does not say with which noise and times {REFINER} walks: "
+                    f"{name} must be above {above} and at most {most}, got {value!r}"
                 )
 
 
