@@ -92,6 +92,19 @@ def tiny_artifact(
 
 
 @pytest.fixture(scope="session")
+def int8_artifact(
+    tiny_artifact: Path,
+    picture_folder: Path,
+    training_command: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Folder of the tiny model's int8 sibling."""
+    folder = tmp_path_factory.mktemp("int8") / "tiny-int8"
+    training_command("quantize", "--model", tiny_artifact, "--data", picture_folder, "--out", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer(tiny_artifact: Path) -> ImageTokenizer:
     """The tiny model, ready to encode and decode."""
     return ImageTokenizer.from_pretrained(tiny_artifact)

@@ -2,7 +2,9 @@
 
     y_0 = x_hat + noise_share * r * noise      x_hat: fidelity decode, r: expected error's deviation
     y   = y + (t' - t) v(y, x_hat, t, length)  v: refiner.onnx, t along `time_grid`
-    out = x_hat + realism * (y_1 - x_hat)
+    out = x_hat + realism * gain * (y_1 - x_hat)
+
+`gain` and the power of the grid belong to a refiner, as its start noise does, and stand in the manifest.
 
 The mathematics and its source are in `tokenizer/model/refiner.py`.
 """
@@ -10,7 +12,7 @@ The mathematics and its source are in `tokenizer/model/refiner.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +26,7 @@ from tokenizer.onnx_session import OnnxSession
 MAX_STEPS = 8
 DEFAULT_STEPS = 4
 MAX_SEED = 2**64 - 1
+TIME_POWER = 2.0
 # Squared error below which a prefix counts as exact; keeps the division by r finite.
 MIN_EXPECTED_MSE = 1.0
 
@@ -57,31 +60,56 @@ class Realism:
             object.__setattr__(self, "seed", 0)
 
 
-def warp(fraction: Any) -> Any:
+def warp(fraction: Any, power: float = TIME_POWER) -> Any:
     """Time at a fraction of the steps: dense where the noise still outweighs the detail.
 
     Early the velocity changes fast (noise becomes detail ten times as strong), late the way is nearly
     straight, and one long step does. For arrays of any library.
     """
-    return fraction**2
+    return fraction**power
 
 
-def time_grid(steps: int) -> NDArray[np.float64]:
+def time_grid(steps: int, power: float = TIME_POWER) -> NDArray[np.float64]:
     """Times 0 = t_0 < ... < t_steps = 1.
 
     >>> time_grid(4)
     array([0.    , 0.0625, 0.25  , 0.5625, 1.    ])
     """
-    times: NDArray[np.float64] = warp(np.arange(steps + 1) / steps)
+    times: NDArray[np.float64] = warp(np.arange(steps + 1) / steps, power)
     return times
+
+
+@dataclass(frozen=True, slots=True)
+class WalkFacts:
+    """How the walks of one refiner go: chosen when it was attached, written in the manifest.
+
+    Refuses nonsense with ArtifactError.
+    """
+
+    noise_share: float
+    """Start noise / expected residual, as in training."""
+    time_power: float = TIME_POWER
+    """t = (i / steps) ** power; the trained one, or one near it."""
+    gain: float = 1.0
+    """Share of the way that realism 1 shows. A walk that puts in more detail than a sharp eye wants is mixed
+    with the mean, along the line of best trade-offs between error and realism (docs/decisions/0005)."""
+
+    def __post_init__(self) -> None:
+        limits = {"noise_share": (0, 1), "time_power": (0, 4), "gain": (0, 2)}
+        for name, (above, most) in limits.items():
+            value = getattr(self, name)
+            if not isinstance(value, float) or not above < value <= most:
+                raise ArtifactError(
+                    f"manifest.json does not say with which noise and times {REFINER} walks: "
+                    f"{name} must be above {above} and at most {most}, got {value!r}"
+                )
 
 
 class RealismDecoder:
     """The flow of one model, ready to run. Thread-safe."""
 
-    def __init__(self, step: OnnxSession, noise_share: float) -> None:
-        self._step = step
-        self._noise_share = noise_share
+    def __init__(self, step: OnnxSession, facts: WalkFacts) -> None:
+        self._step, self._facts = step, facts
 
     @classmethod
     def from_artifact(
@@ -91,10 +119,11 @@ class RealismDecoder:
         if REFINER not in artifact.graphs:
             return None
         facts = artifact.manifest.get("refiner")
-        noise_share = facts.get("noise_share") if isinstance(facts, dict) else None
-        if not isinstance(noise_share, float) or not 0 < noise_share <= 1:
+        if not isinstance(facts, dict) or "noise_share" not in facts:
             raise ArtifactError(f"manifest.json does not say with which noise {REFINER} begins")
-        return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads), noise_share)
+        names = {field.name for field in fields(WalkFacts)}
+        walk = WalkFacts(**{name: value for name, value in facts.items() if name in names})
+        return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads), walk)
 
     def refine(
         self,
@@ -110,16 +139,18 @@ class RealismDecoder:
         """
         if realism.strength == 0:
             return fidelity
-        sigma = self._noise_share * np.sqrt(np.maximum(expected_mse, MIN_EXPECTED_MSE))
+        sigma = self._facts.noise_share * np.sqrt(np.maximum(expected_mse, MIN_EXPECTED_MSE))
         noise = normal_noise(realism.seed, fidelity.shape[1:])
         state = fidelity + sigma[:, None, None, None].astype(np.float32) * noise
-        for now, then in pairwise(time_grid(realism.steps)):
+        for now, then in pairwise(time_grid(realism.steps, self._facts.time_power)):
             time = np.full(len(fidelity), now, np.float32)
             out = self._step.run(
                 state=state, fidelity=fidelity, time=time, length=length, expected_mse=expected_mse
             )
             state = state + np.float32(then - now) * out["velocity"]
-        walked: NDArray[np.float32] = fidelity + np.float32(realism.strength) * (state - fidelity)
+        walked: NDArray[np.float32] = fidelity + np.float32(realism.strength * self._facts.gain) * (
+            state - fidelity
+        )
         return walked
 
 

@@ -174,11 +174,19 @@ def refine(
 def attach(
     refiner: Annotated[Path, typer.Option(help="checkpoint.pt of a `refine` run.")],
     model: Annotated[Path, typer.Option(help="Artifact folder of the tokenizer it was trained on.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="The data of its run, for int8 artifacts: ranges and a check.")
+    ] = None,
+    time_power: Annotated[float, typer.Option(help="The sampler's times are (i / steps) ** this.")] = 2.0,
+    gain: Annotated[float, typer.Option(help="Share of the walk that realism 1 shows.")] = 1.0,
 ) -> None:
     """Export a refiner into an artifact, which can then decode with realism. Its streams stay valid."""
-    from training.refiner_export import attach_refiner
+    from training.refiner_export import NoPicturesGiven, attach_refiner
 
-    attach_refiner(refiner, model)
+    try:
+        attach_refiner(refiner, model, tuple(data or ()), time_power, gain)
+    except NoPicturesGiven as error:
+        raise typer.BadParameter(str(error)) from error
     typer.echo(f"{model}: decodes with realism")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from tokenizer.contexts import ContextTables
 from tokenizer.spectral import SpectralTables
 from training.batches import HostBatches
 from training.coded import CodedSet, code_pictures
-from training.config import TrainConfig
 from training.data import PictureSet, largest_window
 from training.draws import Purpose, Windows, generator, pick
 
@@ -37,30 +37,52 @@ class CodedBatch:
     """bool[b]: picture and decode are to be mirrored."""
 
 
-def draw_coding(config: TrainConfig, step: int) -> Coding:
+class CodedConfig(Protocol):
+    """What coded crops are drawn by."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def coded_share(self) -> float: ...
+    @property
+    def crops_per_picture(self) -> int: ...
+
+
+class OtherCrops(ValueError):
+    """A file of coded crops that were made from other pictures."""
+
+
+def draw_coding(config: CodedConfig, step: int) -> Coding:
     """Which coding a step trains on: one for the whole batch."""
     chance = generator(config.seed, Purpose.CODING, step).random()
     return Coding.RANGE if chance < config.coded_share else Coding.FIXED
 
 
 class CodedBatches:
-    """The coded crops of a run on its first canvas."""
+    """The coded crops of a run on one canvas."""
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: CodedConfig,
+        canvas: Size,
         pictures: PictureSet,
         tables: SpectralTables,
         contexts: ContextTables,
         path: Path,
     ) -> None:
-        """Code all crops into `path`, or read them from there."""
-        self.config, self.canvas = config, config.canvases[0]
+        """Code all crops into `path`, or read them from there; raises OtherCrops if they cannot be these."""
+        self.config, self.canvas = config, canvas
         self._cutter = HostBatches(pictures, torch.device("cpu"))
         self._windows = fixed_windows(config, pictures.sizes, self.canvas)
         if not path.exists():
             code_pictures(self._crops(), tables, contexts, self.canvas).save(path)
         self._coded = CodedSet.load(path, self.canvas)
+        if len(self._coded.pictures) != self.count:
+            raise OtherCrops(
+                f"{path} holds {len(self._coded.pictures)} coded crops, these pictures give {self.count}"
+            )
 
     def _crops(self) -> list[np.ndarray]:
         """All crops, uint8[H, W, 3]."""
@@ -86,7 +108,7 @@ class CodedBatches:
         return CodedBatch(image, means_b, expected_b, length_b, flip)
 
 
-def fixed_windows(config: TrainConfig, sizes: np.ndarray, canvas: Size) -> Windows:
+def fixed_windows(config: CodedConfig, sizes: np.ndarray, canvas: Size) -> Windows:
     """`crops_per_picture` windows of every picture, each at a random place of its largest extent."""
     picture = np.tile(np.arange(len(sizes)), config.crops_per_picture)
     down, right = generator(config.seed, Purpose.CROPS, 0).random((2, len(picture)))

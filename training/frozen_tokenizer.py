@@ -13,7 +13,8 @@ from tokenizer.canvas import Size
 from tokenizer.model import AdaptiveTokenizer, RegisterConfig
 from tokenizer.preprocess import from_model_output
 from tokenizer.spectral import SpectralLayout
-from training.checkpoint import config_from_dict, load_checkpoint, tables_from_dict
+from training.checkpoint import config_from_dict, contexts_from_dict, load_checkpoint, tables_from_dict
+from training.coded_batches import CodedBatch
 
 PROBE_CANVAS = Size(64, 64)
 # Class 1, then bits of every kind: any change of tables or decoder shows in the picture.
@@ -55,6 +56,7 @@ class FrozenTokenizer:
         if isinstance(config.model, RegisterConfig):
             raise ValueError(f"{checkpoint} has the register layout, and a refiner needs the spectral one")
         self.name, self.steps = config.name, int(state["step"])
+        self.contexts = contexts_from_dict(state["contexts"])
         self.model = AdaptiveTokenizer(config.model, tables_from_dict(state["tables"]))
         self.model.load_state_dict(state["average"])
         self.model.to(device).eval().requires_grad_(False)
@@ -68,7 +70,7 @@ class FrozenTokenizer:
 
     @torch.no_grad()
     def decode(self, image: Tensor, length_B: Tensor) -> Decoded:
-        """f32[B, 3, H, W] in 0..255 encoded, cut to these lengths (i64[B]) and decoded."""
+        """f32[B, 3, H, W] in 0..255 encoded in the fixed coding, cut to lengths i64[B] and decoded."""
         canvas = Size(image.shape[3], image.shape[2])
         length_B = length_B.to(self.device)
         basis, quantizer = self.model.basis(canvas, self.device), self.model.quantizer(canvas, self.device)
@@ -80,6 +82,17 @@ class FrozenTokenizer:
             expected_mse = quantizer.expected_mse(classes, length_B)
             fidelity = self.model.synthesis(means, length_B.float(), expected_mse, *basis)
         return Decoded(image, fidelity.float(), length_B.float(), expected_mse)
+
+    @torch.no_grad()
+    def decode_coded(self, batch: CodedBatch) -> Decoded:
+        """Prefixes of the range coding decoded, mirrored where the batch says so."""
+        length_B, canvas = batch.length.to(self.device).float(), Size(*batch.image.shape[:1:-1])
+        linear = self.model.synthesis.linear(batch.means, *self.model.basis(canvas, self.device))
+        mirrored = batch.flip[:, None, None, None]
+        linear, image = (torch.where(mirrored, x.flip(3), x) for x in (linear, batch.image))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            fidelity = self.model.synthesis.refine(linear, length_B, batch.expected_mse)
+        return Decoded(image, fidelity.float(), length_B, batch.expected_mse)
 
     @torch.no_grad()
     def probe(self) -> np.ndarray:

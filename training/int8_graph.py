@@ -12,7 +12,7 @@ depend on its neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +82,10 @@ def measure_ranges(graph: bytes, passes: Iterable[Arrays]) -> dict[str, Range]:
     }
 
 
-def quantize_graph(graph: bytes, ranges: Mapping[str, Range]) -> bytes:
-    """The graph with every convolution in int8. A pure function of its arguments."""
+def quantize_graph(graph: bytes, ranges: Mapping[str, Range], keep: Collection[str] = ()) -> bytes:
+    """The graph with every convolution in int8 but those whose weights are named in `keep`; pure."""
     model = onnx.load_from_string(graph)
-    chosen = {node.output[0] for node in convolutions(model)}
+    chosen = {node.output[0] for node in convolutions(model) if node.input[1] not in keep}
     rewriter = _Rewriter(model, ranges)
     nodes = [
         new

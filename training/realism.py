@@ -15,18 +15,19 @@ import torch
 from torch import Tensor
 
 from tokenizer.canvas import Size, is_canvas
+from tokenizer.coding import Coding
 from tokenizer.model import Refiner, RefinerConfig
 from tokenizer.model.nested_dropout import sample_lengths
-from tokenizer.model.refiner import residual_scale
-from tokenizer.realism import warp
+from training.adversary import Adversary, AdversaryConfig
 from training.batches import batches_of
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.coded_batches import CodedBatches, draw_coding
 from training.config import DataConfig, OptimConfig
 from training.data import PictureSet
 from training.draws import draw_windows
+from training.flow import Flow, draw_flow, draw_walk, flow_losses
 from training.frozen_tokenizer import Decoded, FrozenTokenizer
 from training.loop import train_loop
-from training.losses import pyramid_moment_distance
 from training.optim import WeightAverage, rate_at, set_rate
 
 
@@ -53,9 +54,21 @@ class RefinerTrainConfig:
     min_tokens: int = 8
     uniform_share: float = 0.2
     """Share of prefixes drawn uniformly, the rest log-uniformly: long prefixes leave little to imagine."""
+    coded_share: float = 0.9
+    """Share of the batches of decodes that are prefixes of the range coding, which is what most streams are;
+    the others are of the fixed coding."""
+    crops_per_picture: int = 2
+    """Fixed crops of each picture that are range-coded, once per run."""
+    start_share: float = 0.25
+    """Share of the draws at t = 0, where every walk begins and the one-step walk ends."""
+    walk_share: float = 0.0
+    """Share of the steps with the adversary on states that the refiner itself has walked to. Without one
+    there are none: such a state knows nothing of the real picture, and squared error alone would lead back to
+    fidelity."""
     moment_weight: float = 0.0
     """Weight of `pyramid_moment_distance` between real pictures and where one step from y_t would end.
     Off: it has not been shown to help."""
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 250
@@ -73,6 +86,9 @@ class RefinerTrainConfig:
             )
         if self.moment_weight < 0:
             raise ValueError(f"moment_weight must be at least 0, got {self.moment_weight}")
+        for name, most in (("coded_share", 1), ("walk_share", 1), ("start_share", 0.99)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be in 0..{most}, got {getattr(self, name)}")
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RefinerTrainConfig:
@@ -83,6 +99,9 @@ class RefinerTrainConfig:
                 "data": DataConfig(**data["data"]),
                 "refiner": RefinerConfig(**data["refiner"]),
                 "optim": OptimConfig(**data["optim"]),
+                "adversary": AdversaryConfig(
+                    **{**data["adversary"], "widths": tuple(data["adversary"]["widths"])}
+                ),
                 "canvas": Size(**data["canvas"]),
                 "crop": Size(**data["crop"]),
                 "scale_range": tuple(data["scale_range"]),
@@ -100,6 +119,7 @@ class RefinerTrainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = FrozenTokenizer(tokenizer, self.device)
         self.batches = batches_of(pictures, self.device, device_cache=False)
+        self.coded = self._code() if config.coded_share else None
         torch.manual_seed(config.seed)
         self.refiner = Refiner(config.refiner).to(self.device)
         if self.device.type == "cpu":
@@ -111,6 +131,7 @@ class RefinerTrainer:
             betas=(0.9, 0.98),
             weight_decay=config.optim.weight_decay,
         )
+        self.adversary = Adversary(config.adversary, self.device) if config.adversary.psnr_loss_db else None
         self.step = 0
         self._decoded: tuple[int, Decoded] | None = None
         if self.path.exists():
@@ -132,26 +153,51 @@ class RefinerTrainer:
         batch = self._decodes().crop(config.crop, generator)
         set_rate(self.optimizer, rate_at(self.step, config.num_steps, config.optim))
         self.optimizer.zero_grad(set_to_none=True)
-        losses = flow_losses(self.refiner, batch, generator, config.moment_weight)
+        adversary = self.adversary if self.step >= config.adversary.from_step else None
+        flow = self._draw(batch, generator, walks=adversary is not None)
+        losses, facts = flow_losses(flow, batch, config.moment_weight), {}
+        if adversary:
+            facts["critic"], losses["adversary"] = adversary.play(flow, batch)
+            facts |= adversary.facts()
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.refiner.parameters(), config.optim.clip_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
             self.average.update(self.refiner)
-        return {**{name: float(loss.detach()) for name, loss in losses.items()}, "gradient_norm": float(norm)}
+        shown = {name: float(loss.detach()) for name, loss in losses.items()}
+        return {**shown, **facts, "gradient_norm": float(norm)}
+
+    def _draw(self, batch: Decoded, generator: torch.Generator, walks: bool) -> Flow:
+        if walks and torch.rand(1, generator=generator) < self.config.walk_share:
+            return draw_walk(self.refiner, batch, generator)
+        return draw_flow(self.refiner, batch, generator, self.config.start_share)
 
     def _decodes(self) -> Decoded:
         """Decodes of this step's pictures at random lengths; a function of config and step alone."""
         config, number = self.config, self.step // self.config.draws_per_decode
         if self._decoded is None or self._decoded[0] != number:
-            windows = draw_windows(config, self.pictures.sizes, config.canvas, number)
-            pictures = self.batches.cut(windows, config.canvas)
             generator = _generator(config.seed, number, 1)
             most = self.tokenizer.max_tokens(config.canvas)
             shortest = min(config.min_tokens, most)
-            lengths = sample_lengths(len(pictures), most, shortest, generator, config.uniform_share)
-            self._decoded = number, self.tokenizer.decode(pictures, lengths)
+            lengths = sample_lengths(config.batch_size, most, shortest, generator, config.uniform_share)
+            coded = draw_coding(config, number) is Coding.RANGE
+            self._decoded = number, (self._decode_coded if coded else self._decode_fixed)(number, lengths)
         return self._decoded[1]
+
+    def _decode_fixed(self, number: int, lengths: Tensor) -> Decoded:
+        windows = draw_windows(self.config, self.pictures.sizes, self.config.canvas, number)
+        return self.tokenizer.decode(self.batches.cut(windows, self.config.canvas), lengths)
+
+    def _decode_coded(self, number: int, lengths: Tensor) -> Decoded:
+        assert self.coded is not None  # no batch is drawn in this coding otherwise
+        return self.tokenizer.decode_coded(self.coded.draw(number, lengths, slice(None), self.device))
+
+    def _code(self) -> CodedBatches:
+        """The coded crops; a file of the same crops in the folder, such as the tokenizer's, is taken over."""
+        path, tables = self.folder / "coded.npz", self.tokenizer.layout.tables
+        return CodedBatches(
+            self.config, self.config.canvas, self.pictures, tables, self.tokenizer.contexts, path
+        )
 
     def save(self) -> None:
         """Write all that resuming and export need."""
@@ -165,6 +211,7 @@ class RefinerTrainer:
                 "average": self.average.module.state_dict(),
                 "updates": self.average.updates,
                 "optimizer": self.optimizer.state_dict(),
+                "adversary": self.adversary.state_dict() if self.adversary else None,
                 "step": self.step,
             },
         )
@@ -174,37 +221,14 @@ class RefinerTrainer:
         self.average.module.load_state_dict(state["average"])
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.adversary and state["adversary"]:
+            self.adversary.load_state_dict(state["adversary"])
         self.step = state["step"]
 
 
 def _generator(seed: int, position: int, purpose: int) -> torch.Generator:
     """Random numbers of one place of a run; each purpose (0 draws, 1 lengths) has its own."""
     return torch.Generator().manual_seed(seed * 1_000_003 + 2 * position + purpose)
-
-
-def flow_losses(
-    refiner: Refiner, batch: Decoded, generator: torch.Generator, moment_weight: float = 0.0
-) -> dict[str, Tensor]:
-    """Squared error of the velocity at random times (PMRF, eq. 8), in units of the expected error.
-
-    Times are drawn as densely as the sampler steps (`warp`). With a weight, also the moments of the
-    one-step endpoint y_t + (1 - t) v; it is a sample near t = 1 only, so it counts by t.
-    """
-    device = batch.image.device
-    scale = residual_scale(batch.expected_mse)[:, None, None, None]
-    time_B = warp(torch.rand(len(scale), generator=generator)).to(device)
-    noise = torch.randn(batch.image.shape, generator=generator).to(device)
-    start, end = refiner.config.noise_share * noise, (batch.image - batch.fidelity) / scale
-    t = time_B[:, None, None, None]
-    state = (1 - t) * start + t * end
-    with torch.autocast(device.type, torch.bfloat16):
-        velocity = refiner.normalised(state, batch.fidelity, time_B, batch.length, batch.expected_mse)
-    losses = {"flow": (velocity - (end - start)).square().mean()}
-    if moment_weight:
-        reached = batch.fidelity + scale * (state + (1 - t) * velocity)
-        distance = pyramid_moment_distance(reached, batch.image)
-        losses["moments"] = moment_weight * (time_B * distance).mean()
-    return losses
 
 
 def load_refiner(checkpoint: Path) -> tuple[Refiner, dict[str, Any]]:

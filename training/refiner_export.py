@@ -4,6 +4,7 @@ Runtime runs differently from torch."""
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +15,90 @@ from torch.export import Dim
 
 from tokenizer import Coding, ImageTokenizer, TokenSequence
 from tokenizer.artifact import REFINER, ModelArtifact, sha256
+from tokenizer.canvas import Size
 from tokenizer.model import Refiner
 from tokenizer.model.layers import parameter_count
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
 from tokenizer.quality import psnr_db
-from tokenizer.realism import Realism, RealismDecoder, normal_noise
+from tokenizer.realism import TIME_POWER, Realism, RealismDecoder, WalkFacts, normal_noise
+from training.config import DataConfig
+from training.data import load_pictures
 from training.export import MIN_PARITY_PSNR_DB, ParityError, _export
 from training.frozen_tokenizer import PROBE_CANVAS, PROBE_TOKENS
+from training.int8_refiner import int8_refiner, walk_parity_db
+from training.quantize import MIN_PARITY_PSNR_DB as MIN_SIBLING_PSNR_DB
 from training.realism import load_refiner
 from training.refiner_sampling import sample
 
+# Ranges from so many pictures, quality on as many others; each is walked from two prefixes.
+INT8_PICTURES = 16
+# The worst of 32 walks of the shipped refiner had 49 dB.
+MIN_INT8_PARITY_PSNR_DB = 42.0
 INPUTS = ("state", "fidelity", "time", "length", "expected_mse")
 
 
-def attach_refiner(checkpoint: Path, folder: Path) -> None:
-    """Add the refiner of a run to an artifact folder, in place; raises ParityError and changes nothing.
+class NoPicturesGiven(ValueError):
+    """An int8 refiner was asked for, and no pictures to take its ranges from."""
 
-    The fingerprint stays: it names the tokens and their fidelity decode, neither of which changes.
+
+def attach_refiner(
+    checkpoint: Path,
+    folder: Path,
+    sources: tuple[str, ...] = (),
+    time_power: float = TIME_POWER,
+    gain: float = 1.0,
+) -> None:
+    """Add the refiner of a run to an artifact folder, in place; in the artifact's precision.
+
+    The fingerprint stays: it names the tokens and their fidelity decode, neither of which changes. Int8
+    needs pictures for its ranges, and others to be measured on. Raises ParityError, DataRefused and
+    NoPicturesGiven, and then changes nothing.
     """
     refiner, state = load_refiner(checkpoint)
+    walk = WalkFacts(float(refiner.config.noise_share), time_power, gain)
     artifact = ModelArtifact.load(folder)
     check_same_tokenizer(artifact, state["probe"].numpy())
     graph = export_refiner(refiner)
     parity_db = check_refiner_parity(refiner, graph)
+    rounding: dict[str, Any] = {}
+    if artifact.config.precision == "int8":
+        graph, rounding = to_int8(graph, walk, artifact, state["config"], sources)
     facts = {
-        "noise_share": float(refiner.config.noise_share),
+        **asdict(walk),
         "parameters": parameter_count(refiner),
         "parity_psnr_db": round(parity_db, 2),
         "recipe": state["config"]["name"],
         "steps": state["step"],
         "tokenizer": state["tokenizer"],
+        **rounding,
     }
     (folder / REFINER).write_bytes(graph)
     _write_manifest(folder, with_refiner(artifact.manifest, graph, facts))
+
+
+def to_int8(
+    graph: bytes,
+    walk: WalkFacts,
+    artifact: ModelArtifact,
+    config: dict[str, Any],
+    sources: tuple[str, ...],
+) -> tuple[bytes, dict[str, Any]]:
+    """The step in int8, and what the manifest says of it. Raises as `attach_refiner` does."""
+    if not sources:
+        raise NoPicturesGiven(f"{artifact.config.name} is int8: give the data whose ranges the refiner takes")
+    canvas, tokenizer = Size(**config["canvas"]), ImageTokenizer(artifact)
+    data = DataConfig(sources=sources, held_out_share=config["data"]["held_out_share"], limit=INT8_PICTURES)
+    small = int8_refiner(graph, walk, tokenizer, load_pictures(data, "train"), canvas)
+    unseen = load_pictures(data, "calibration")
+    found = walk_parity_db(graph, small, walk, tokenizer, unseen, canvas)
+    if min(found) < MIN_INT8_PARITY_PSNR_DB:
+        raise ParityError(
+            f"a walk in int8 agrees with fp32 to {min(found):.1f} dB only, "
+            f"at least {MIN_INT8_PARITY_PSNR_DB} dB are asked for"
+        )
+    facts = {"int8_min_psnr_db": min(found), "int8_mean_psnr_db": float(np.mean(found))}
+    return small, {name: round(value, 2) for name, value in facts.items()}
 
 
 def with_refiner(manifest: dict[str, Any], graph: bytes, facts: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +113,9 @@ def check_same_tokenizer(artifact: ModelArtifact, probe: np.ndarray) -> None:
     )
     (decoded,) = ImageTokenizer(artifact).decode([tokens])
     agreement_db = psnr_db(decoded, probe)
-    if agreement_db < MIN_PARITY_PSNR_DB:
+    # The probe comes from the fp32 decoder, and an int8 sibling is the same tokenizer.
+    asked_db = MIN_SIBLING_PSNR_DB if artifact.config.precision == "int8" else MIN_PARITY_PSNR_DB
+    if agreement_db < asked_db:
         raise ParityError(
             f"the refiner was trained on another tokenizer than {artifact.config.name} "
             f"{artifact.fingerprint}: the same tokens agree to {agreement_db:.1f} dB only"
@@ -80,7 +133,7 @@ def export_refiner(refiner: Refiner) -> bytes:
 
 def check_refiner_parity(refiner: Refiner, graph: bytes) -> float:
     """Least PSNR between the runtime's loop and the reference sampler; raises ParityError below 50 dB."""
-    runtime = RealismDecoder(OnnxSession(graph), refiner.config.noise_share)
+    runtime = RealismDecoder(OnnxSession(graph), WalkFacts(float(refiner.config.noise_share)))
     least_db = 100.0
     for steps, height, width in ((1, 48, 64), (4, 80, 32)):
         _, fidelity, _, length, expected = _example(3, height, width).values()

@@ -221,7 +221,8 @@ class Trainer:
 
         def make() -> CodedBatches:
             path = self.folder / "coded.npz"
-            return CodedBatches(self.config, self.pictures, self.layout.tables, self.contexts, path)
+            canvas = self.config.canvases[0]
+            return CodedBatches(self.config, canvas, self.pictures, self.layout.tables, self.contexts, path)
 
         coded = make() if self.world.is_first else None
         self.world.from_first(lambda: None)  # the others wait until the file is there

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +18,6 @@ from training import quantize
 from training.quantize import MIN_PARITY_PSNR_DB, Comparison, QuantizationError
 
 LENGTHS = (0, 1, 24, 128)
-
-
-@pytest.fixture(scope="module")
-def int8_artifact(
-    tiny_artifact: Path,
-    picture_folder: Path,
-    training_command: Callable[..., str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    folder = tmp_path_factory.mktemp("int8") / "tiny-int8"
-    training_command("quantize", "--model", tiny_artifact, "--data", picture_folder, "--out", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

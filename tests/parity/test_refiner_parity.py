@@ -15,7 +15,7 @@ import torch
 from tokenizer.artifact import REFINER, ModelArtifact
 from tokenizer.model import Refiner, RefinerConfig
 from tokenizer.onnx_session import OnnxSession
-from tokenizer.realism import MAX_STEPS, Realism, RealismDecoder, normal_noise, time_grid
+from tokenizer.realism import MAX_STEPS, Realism, RealismDecoder, WalkFacts, normal_noise, time_grid
 from training import refiner_export
 from training.export import MIN_PARITY_PSNR_DB, ParityError
 from training.realism import load_refiner
@@ -60,7 +60,7 @@ def test_the_runtime_walks_as_diffusers_scheduler_does(wild: Refiner, steps: int
     inputs = example(2, 32, 48)
     noise = torch.from_numpy(normal_noise(5, (3, 32, 48)))
     wanted = sample(wild, *inputs, noise.expand_as(inputs[0]), steps).numpy()
-    runtime = RealismDecoder(TorchStep(wild), wild.config.noise_share)
+    runtime = RealismDecoder(TorchStep(wild), WalkFacts(wild.config.noise_share))
     got = runtime.refine(*(value.numpy() for value in inputs), Realism(1.0, steps, seed=5))
     assert np.abs(wanted - inputs[0].numpy()).max() > 5
     np.testing.assert_allclose(got, wanted, atol=1e-2)

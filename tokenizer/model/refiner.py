@@ -33,6 +33,8 @@ class RefinerConfig:
 
     widths: tuple[int, ...] = (48, 96, 192)
     depths: tuple[int, ...] = (1, 2, 3)
+    condition_width: int = 128
+    """Numbers that time, length and expected error become before they steer the blocks."""
     noise_share: float = 0.1
     """Start noise / expected residual, both as standard deviations. Without noise the flow could give one
     picture only, and the start would lie on a surface without volume, where a velocity cannot be learned
@@ -53,7 +55,9 @@ class Refiner(nn.Module):
     def __init__(self, config: RefinerConfig) -> None:
         super().__init__()
         self.config = config
-        self.network = ResidualUNet(config.widths, config.depths, num_conditions=4, input_channels=6)
+        self.network = ResidualUNet(
+            config.widths, config.depths, 4, condition_width=config.condition_width, input_channels=6
+        )
 
     def forward(
         self,

@@ -15,7 +15,8 @@ from generated_pictures import picture
 from tokenizer import ImageTokenizer, Size, TokenSequence, realism
 from tokenizer.artifact import REFINER, ModelArtifact
 from tokenizer.errors import ArtifactError, InvalidRealism, RealismUnavailable
-from tokenizer.realism import MAX_STEPS, Realism, normal_noise, time_grid
+from tokenizer.onnx_session import OnnxSession
+from tokenizer.realism import MAX_STEPS, Realism, RealismDecoder, WalkFacts, normal_noise, time_grid
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,17 @@ def test_a_refiner_that_the_manifest_does_not_name_is_no_part_of_the_model(folde
     assert not ImageTokenizer.from_pretrained(folder).has_realism
 
 
-@pytest.mark.parametrize("facts", [None, {}, {"noise_share": "much"}, {"noise_share": 0.0}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        None,
+        {},
+        {"noise_share": "much"},
+        {"noise_share": 0.0},
+        {"noise_share": 0.1, "gain": 2.5},
+        {"noise_share": 0.1, "time_power": "square"},
+    ],
+)
 def test_a_refiner_without_its_noise_is_refused(folder: Path, facts: object) -> None:
     change_manifest(folder, lambda manifest: manifest.update(refiner=facts))
     with pytest.raises(ArtifactError, match="with which noise"):
@@ -174,6 +185,17 @@ def test_times_rise_from_0_to_1_and_ever_faster(steps: int) -> None:
     assert (len(times), times[0], times[-1]) == (steps + 1, 0.0, 1.0)
     assert (np.diff(times) > 0).all()
     assert (np.diff(times, 2) > 0).all()
+
+
+def test_the_gain_of_a_refiner_scales_what_its_walks_add(folder: Path) -> None:
+    artifact = ModelArtifact.load(folder)
+    fidelity = np.full((1, 3, 16, 16), 128, np.float32)
+    inputs = (fidelity, np.asarray([9], np.float32), np.asarray([400], np.float32), Realism(1.0, 2, seed=1))
+    step = OnnxSession(artifact.graphs[REFINER])
+    whole, half = (RealismDecoder(step, WalkFacts(0.1, 2.0, gain)).refine(*inputs) for gain in (1.0, 0.5))
+    np.testing.assert_allclose(half - fidelity, (whole - fidelity) / 2, atol=1e-4)
+    linear = RealismDecoder(step, WalkFacts(0.1, time_power=1.0)).refine(*inputs)
+    assert not np.array_equal(linear, whole)
 
 
 def test_noise_is_standard_normal_and_white() -> None:

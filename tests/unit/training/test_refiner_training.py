@@ -17,10 +17,12 @@ from tokenizer.canvas import Size
 from tokenizer.model import Refiner, RefinerConfig
 from tokenizer.model.refiner import residual_scale
 from training.checkpoint import load_checkpoint
+from training.coded_batches import OtherCrops
 from training.data import PictureSet
+from training.flow import draw_flow, draw_walk, flow_losses
 from training.frozen_tokenizer import PROBE_CANVAS, PROBE_TOKENS, Decoded, FrozenTokenizer
 from training.losses import pyramid_moment_distance
-from training.realism import RefinerTrainConfig, RefinerTrainer, flow_losses, load_refiner
+from training.realism import RefinerTrainConfig, RefinerTrainer, load_refiner
 from training.recipes import REFINER_RECIPES, refiner_debug
 
 CPU = torch.device("cpu")
@@ -48,7 +50,8 @@ def batch(seed: int = 0) -> Decoded:
 
 
 def losses(refiner: Refiner, moment_weight: float = 0.0) -> dict[str, torch.Tensor]:
-    return flow_losses(refiner, batch(), torch.Generator().manual_seed(1), moment_weight)
+    flow = draw_flow(refiner, batch(), torch.Generator().manual_seed(1), start_share=0.0)
+    return flow_losses(flow, batch(), moment_weight)
 
 
 class Killed(Exception):
@@ -103,6 +106,63 @@ def test_the_flow_is_learned() -> None:
         losses(refiner)["flow"].backward()
         optimizer.step()
     assert losses(refiner)["flow"].item() < 0.8 * before
+
+
+@pytest.fixture
+def coding_run(tiny_checkpoint: Path, pictures: PictureSet, tmp_path: Path) -> RefinerTrainer:
+    """A run on the range coding alone."""
+    return RefinerTrainer(short(coded_share=1.0), tiny_checkpoint, pictures, tmp_path)
+
+
+def test_range_coded_prefixes_are_trained_on_as_the_runtime_decodes_them(
+    coding_run: RefinerTrainer, tiny_tokenizer: ImageTokenizer
+) -> None:
+    """Nearly: which bits the byte at the cut settles is known on average only."""
+    assert coding_run.coded is not None
+    lengths = torch.tensor([40, 90])
+    drawn = coding_run.coded.draw(3, lengths, slice(None), CPU)
+    ours = coding_run.tokenizer.decode_coded(drawn)
+    pixels = [one.permute(1, 2, 0).to(torch.uint8).numpy() for one in drawn.image]
+    streams = tiny_tokenizer.encode(pixels, coding=Coding.RANGE)
+    theirs = tiny_tokenizer.decode([s.prefix(n) for s, n in zip(streams, lengths.tolist(), strict=True)])
+    for fidelity, flip, runtime in zip(ours.fidelity, drawn.flip, theirs, strict=True):
+        unflipped = fidelity.flip(2) if flip else fidelity
+        shown = unflipped.permute(1, 2, 0).clamp(0, 255).numpy()
+        assert np.abs(shown - runtime).mean() < 2
+    coding_run.run()
+    assert coding_run.average.module.network.outward.weight.abs().max() > 0
+
+
+def test_coded_crops_of_other_pictures_are_refused(
+    coding_run: RefinerTrainer, tiny_checkpoint: Path, pictures: PictureSet
+) -> None:
+    """A file of coded crops may be brought along; a wrong one would teach nonsense in silence."""
+    with pytest.raises(OtherCrops, match="holds 24 coded crops, these pictures give 10"):
+        RefinerTrainer(coding_run.config, tiny_checkpoint, pictures.first(5), coding_run.folder)
+
+
+def test_the_straight_way_leads_from_noise_to_the_picture() -> None:
+    refiner = Refiner(RefinerConfig(widths=(16,), depths=(1,)))
+    flow = draw_flow(refiner, batch(), torch.Generator().manual_seed(1), start_share=0.0)
+    t = flow.time[:, None, None, None]
+    assert torch.allclose(flow.state, (1 - t) * flow.start + t * flow.end)
+    still = dataclasses.replace(flow, velocity=flow.end - flow.start)
+    assert torch.allclose(still.reached, flow.end, atol=1e-5)
+    begun = draw_flow(refiner, batch(), torch.Generator().manual_seed(1), start_share=0.99)
+    assert begun.time.max() == 0
+    assert torch.equal(begun.state, begun.start)
+
+
+def test_a_walk_knows_nothing_of_the_real_picture() -> None:
+    refiner = Refiner(RefinerConfig(widths=(16,), depths=(1,)))
+    torch.nn.init.normal_(refiner.network.outward.weight, std=0.05)
+    one, other = batch(), dataclasses.replace(batch(), image=batch().image.flip(3))
+    walks = [draw_walk(refiner, b, torch.Generator().manual_seed(1)) for b in (one, other)]
+    assert torch.equal(walks[0].state, walks[1].state)
+    assert not torch.equal(walks[0].end, walks[1].end)
+    assert walks[0].time.min() > 0
+    assert not walks[0].state.requires_grad
+    assert flow_losses(walks[0], one).keys() == {"walk"}
 
 
 def test_the_moment_term_is_off_unless_asked_for() -> None:
@@ -173,10 +233,13 @@ def test_a_checkpoint_brings_its_refiner_back(refiner_checkpoint: Path) -> None:
         {"num_steps": 0},
         {"draws_per_decode": 0},
         {"moment_weight": -1.0},
+        {"coded_share": 1.5},
+        {"start_share": 1.0},
+        {"walk_share": -0.1},
     ],
 )
 def test_a_run_that_makes_no_sense_is_refused(change: dict) -> None:
-    with pytest.raises(ValueError, match=r"multiples of 16|does not fit|at least"):
+    with pytest.raises(ValueError, match=r"multiples of 16|does not fit|at least|must be in"):
         short(**change)
 
 
