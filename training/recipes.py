@@ -179,7 +179,7 @@ def refiner_debug() -> RefinerTrainConfig:
 
 
 def refiner_small_256() -> RefinerTrainConfig:
-    """The shipped refiner, 1.7 M parameters: the flow alone, then with a critic; 65 minutes on one core."""
+    """The shipped refiner, 1.7 M parameters: the flow alone, then with a critic; 80 minutes on one core."""
     return RefinerTrainConfig(
         name="refiner_small_256",
         refiner=RefinerConfig(widths=(64, 96, 112), depths=(2, 2, 2), condition_width=32, noise_share=0.2),
