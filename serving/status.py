@@ -130,6 +130,7 @@ _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
     errors.InvalidRealism: grpc.StatusCode.INVALID_ARGUMENT,
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FingerprintMismatch: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.CodingUnsupported: grpc.StatusCode.UNIMPLEMENTED,
 }
 
 _LIBRARY_FIELDS: dict[type[Exception], str] = {

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llvmlite.binding import get_host_cpu_name
 from numba import __version__, config, njit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,31 +27,64 @@ def compiled(function: Function) -> Function:
     It must not allocate: without numba's runtime (`_nrt`) references to arrays are not counted each time one
     is looked at, which took two thirds of the time.
     """
-    options: dict[str, Any] = {"nogil": True, "_nrt": False, "forceinline": True, "cache": FOLDER is not None}
+    options: dict[str, Any] = {"nogil": True, "_nrt": False, "forceinline": True}
+    if FOLDER is None:
+        fresh: Function = njit(**options)(function)
+        return fresh
     # The variable behind NUMBA_CACHE_DIR: what is asked for here holds for our functions only.
     settings: Any = config
     before = settings.CACHE_DIR
     try:
-        settings.CACHE_DIR = str(FOLDER or "")
-        made: Function = njit(**options)(function)
+        settings.CACHE_DIR = str(FOLDER)
+        kept: Any = njit(cache=True, **options)(function)
+    except RuntimeError:  # the folder was taken away meanwhile
+        kept = njit(**options)(function)
     finally:
         settings.CACHE_DIR = before
+    if hasattr(kept, "_cache"):
+        kept._cache = _ForgivingCache(kept._cache)
+    made: Function = kept
     return made
 
 
-def machine_code_folder() -> Path | None:
-    """The first place that can be written to: `NUMBA_CACHE_DIR`, beside the source, the user's cache folder.
+class _ForgivingCache:
+    """numba's cache of one function, but a file that is damaged or cannot be written costs time only."""
 
-    One folder per state of the sources. numba by itself looks at the file of the outermost function only: it
-    would keep stale copies of what that calls, and fail on classes that are gone.
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def load_overload(self, *arguments: Any) -> Any:
+        try:
+            return self._cache.load_overload(*arguments)
+        except Exception:  # unpickling what a crash left of a file raises almost anything
+            return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        with suppress(Exception):
+            self._cache.save_overload(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+
+def machine_code_folder() -> Path | None:
+    """The first place that can be written to: `NUMBA_CACHE_DIR`, the user's cache folder, beside the source.
+
+    One folder per state of the sources and kind of processor. numba by itself looks at the file of the
+    outermost function only: it would keep stale copies of what that calls, and fail on classes that are gone.
     """
     here = Path(__file__).parent
-    sources = b"".join((here / name).read_bytes() for name in _SOURCES)
-    name = f"tessera-{hashlib.sha256(sources + __version__.encode()).hexdigest()[:16]}"
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for parent in (os.environ.get("NUMBA_CACHE_DIR"), here / "__pycache__", cache_home):
-        if parent and _is_writable(Path(parent) / name):
-            return Path(parent) / name
+    try:
+        sources = b"".join((here / name).read_bytes() for name in _SOURCES)
+    except OSError:  # no files: imported from a zip, or frozen
+        return None
+    key = sources + __version__.encode() + get_host_cpu_name().encode()
+    name = f"tessera-{hashlib.sha256(key).hexdigest()[:16]}"
+    homes = (os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"), "~/.cache")
+    for parent in (*homes, str(here / "__pycache__")):
+        path = os.path.expanduser(parent or "~")
+        if parent and not path.startswith("~") and _is_writable(Path(path) / name):
+            return Path(path) / name
     return None
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokenizer.compiled import compiled
+from tokenizer.errors import ArtifactError
 from tokenizer.range_coder import ONE, PROBABILITY_BITS
 from tokenizer.wavelet import MAX_SPLITS, Band, pyramid
 
@@ -58,8 +59,34 @@ class ContextTables:
     fraction: NDArray[np.float32]
     """Where between the ends of its interval a coefficient is put, after 0, 1, ... refinements, f32[4]."""
 
+    def __post_init__(self) -> None:
+        """Raises ArtifactError: compiled code trusts shapes, and would read what lies behind an array."""
+        hidden = self.second.size
+        shapes = {
+            "first": (NUM_FEATURES, hidden),
+            "first_bias": (category_count(), hidden),
+            "second": (hidden,),
+            "second_bias": (category_count(),),
+            "shifts": (2,),
+            "refinement_odds": (NUM_DEPTHS,),
+            "fraction": (NUM_DEPTHS,),
+        }
+        wrong = {
+            name: getattr(self, name).shape
+            for name, one in shapes.items()
+            if getattr(self, name).shape != one
+        }
+        if wrong:
+            raise ArtifactError(f"context tables of {hidden} hidden units have wrong shapes: {wrong}")
+        if not ((self.refinement_odds > 0) & (self.refinement_odds < ONE)).all():
+            raise ArtifactError(f"odds must be in 1..{ONE - 1}, got {self.refinement_odds.tolist()}")
+        if not ((self.shifts >= 0) & (self.shifts < 31)).all() or not np.isfinite(self.fraction).all():
+            raise ArtifactError(f"shifts must be in 0..30 and fractions finite, got {self.shifts.tolist()}")
+
 
 NUM_FEATURES = 6
+# How many refinements the tables tell apart.
+NUM_DEPTHS = 4
 _EDGES = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 # Places in a row of neighbours: next to it, cornerwise, parent, other orientations, other colours. Where each

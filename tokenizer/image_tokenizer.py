@@ -259,7 +259,7 @@ class ImageTokenizer:
     def _synthesize(self, sequences: Sequence[TokenSequence], canvas: Size, realism: Realism) -> Pixels:
         inputs = self.decoder_inputs(sequences, canvas)
         image = self.decoder.run(**inputs)["image"]
-        if self._realism is not None:
+        if self._realism is not None and realism.strength > 0:
             image = self._realism.refine(image, inputs["length"], inputs["expected_mse"], realism)
         return from_model_output(image)
 

@@ -70,6 +70,8 @@ def bit_reader(data: bytes) -> BitReader:
     reader = BitReader(np.frombuffer(data, np.uint8), *map(register, (0, _TOP - 1, 0, 0)))
     for _ in range(6):
         take_byte(reader)
+    # No writer begins with six times 0xFF: beyond the first interval a code would grow without end.
+    reader.code[0] = min(int(reader.code[0]), _TOP - 2)
     return reader
 
 

@@ -21,6 +21,10 @@ from tokenizer.errors import ArtifactError
 MIN_CYCLES, MAX_CYCLES = 0.25, 16.0
 
 
+# Four bytes a register.
+MAX_CODEBOOK = 2**32
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisterTables:
     """All numbers of the layout besides weights; saved in the artifact, frozen after export."""
@@ -39,6 +43,11 @@ class RegisterTables:
     """Mean PSNR at the candidate lengths, which the halting head corrects for each picture, f32[L]."""
 
     def __post_init__(self) -> None:
+        single = (self.num_registers, self.patch_px, self.width, self.canvas_area_px)
+        if self.levels.ndim != 1 or any(one.shape != (1,) or one[0] < 1 for one in single):
+            raise ArtifactError("registers need a list of levels, and one positive number of everything else")
+        if math.prod(self.levels.tolist()) > MAX_CODEBOOK:
+            raise ArtifactError(f"a codebook has at most {MAX_CODEBOOK} codes, got {self.levels.tolist()}")
         if min(self.levels.tolist(), default=0) < 2:
             raise ArtifactError(f"FSQ needs levels of at least 2, got {self.levels.tolist()}")
         if MULTIPLE_PX % int(self.patch_px[0]):

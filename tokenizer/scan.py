@@ -123,7 +123,8 @@ def scan(
 
     `seed` draws the sample of questions that `seen` keeps.
     """
-    np.random.seed(seed)
+    if len(seen.category):
+        np.random.seed(seed)
     for plane in range(planes):
         num_found = list_found(state, work.found)
         num_left = list_candidates(state, plane, work.reach, work.left)

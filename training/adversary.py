@@ -34,6 +34,8 @@ from training.frozen_tokenizer import Decoded
 
 # At full speed the weight doubles in 23 steps. At a third of it, the price of walks, begun at 1.1 dB,
 # was still 1.0 after 250 steps.
+# A price that cannot be reached must not let the critic run away.
+MAX_WEIGHT = 100.0
 WEIGHT_RATE = 0.03
 # The price is read off a quarter of each batch, so it is smoothed over some 50 batches.
 PRICE_DECAY = 0.98
@@ -156,10 +158,13 @@ class Adversary:
         with torch.no_grad():
             reached = (flow.reached - flow.end)[blind].square().mean()
             ratio = float(reached / flow.end[blind].square().mean().clamp_min(1e-6))
+        if not math.isfinite(ratio):  # such a step is not taken either
+            return
         way, wanted_db = _way(flow), self.config.psnr_loss_db
         self.prices_db[way] += (1 - PRICE_DECAY) * (10 * math.log10(max(ratio, 1e-6)) - self.prices_db[way])
         short = (wanted_db - self.prices_db[way]) / wanted_db
-        self.weights[way] *= math.exp(WEIGHT_RATE * max(-1.0, min(1.0, short)))
+        weight = self.weights[way] * math.exp(WEIGHT_RATE * max(-1.0, min(1.0, short)))
+        self.weights[way] = min(weight, MAX_WEIGHT)
 
     def facts(self) -> dict[str, float]:
         """What to show of a run."""

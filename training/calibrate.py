@@ -17,7 +17,7 @@ from tokenizer.onnx_session import OnnxSession
 from tokenizer.stream_codec import StreamCodec
 from training.calibration import Predictions
 from training.config import DataConfig
-from training.curves import Codec, Curves, measure_curves
+from training.curves import Codec, Curves, measure_curves, places, with_means
 from training.data import load_pictures
 from training.export import export_head, write_artifact
 from training.halting import CANDIDATE_LENGTHS, calibrated, fit_halting
@@ -47,7 +47,8 @@ def calibrate(
     else:
         lengths = artifact.config.candidate_lengths
         pictures = load_pictures(dataclasses.replace(data, held_out_share=0.0), "train")
-        curves = {coding: measure_curves(codec, pictures, canvas, lengths, coding) for coding in Coding}
+        true = with_means(lengths)
+        curves = {coding: measure_curves(codec, pictures, canvas, true, coding) for coding in Coding}
         scores, errors_db = calibrated(lambda measured: _predicted(head, measured, lengths), curves)
         facts = {"calibrated_on": len(pictures), **errors_db}
     config = dataclasses.replace(artifact.config, candidate_lengths=lengths, margin_scores=scores)
@@ -57,11 +58,12 @@ def calibrate(
 
 
 def _predicted(head: OnnxSession, curves: Curves, lengths: tuple[int, ...]) -> Predictions:
-    """What a shipped head says of measured curves, beside the truth."""
+    """What a shipped head says of curves measured at `with_means(lengths)`, beside the truth."""
+    true = with_means(lengths)
     out = head.run(
-        linear_psnr_db=curves.linear_psnr_db.numpy(),
+        linear_psnr_db=curves.at(places(lengths, true)).linear_psnr_db.numpy(),
         features=curves.features.numpy(),
         blocks=curves.blocks.numpy(),
     )
     columns = (out["psnr_db"], out["spread_db"], curves.true_psnr_db.numpy())
-    return Predictions(lengths, *(column.astype(np.float64) for column in columns))
+    return Predictions(lengths, *(column.astype(np.float64) for column in columns), true)

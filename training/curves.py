@@ -6,7 +6,8 @@ Everything runs through ONNX Runtime: what is measured is what ships, and a CPU 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -54,9 +55,25 @@ class Curves:
     def __len__(self) -> int:
         return len(self.true_psnr_db)
 
+    def at(self, places: Sequence[int]) -> Curves:
+        """The same at some of the lengths."""
+        columns = {name: getattr(self, name)[:, list(places)] for name in ("linear_psnr_db", "true_psnr_db")}
+        return replace(self, **columns)
+
     def __add__(self, other: Curves) -> Curves:
         columns = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
         return Curves(*(torch.cat(pair) for pair in columns))
+
+
+def with_means(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Lengths, and the geometric means of neighbours: a curve bends between them, and margins must know."""
+    means = (round((a * b) ** 0.5) for a, b in pairwise(lengths))
+    return tuple(sorted({*lengths, *means}))
+
+
+def places(lengths: Sequence[int], among: Sequence[int]) -> list[int]:
+    """Where some lengths are among others."""
+    return [among.index(length) for length in lengths]
 
 
 def measure_curves(

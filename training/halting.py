@@ -18,13 +18,15 @@ from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.model.halting import DistortionHead, HeadSizes
 from training.calibration import Predictions, margin_scores
-from training.curves import Codec, Curves, measure_curves
+from training.curves import Codec, Curves, measure_curves, places, with_means
 from training.data import PictureSet
 from training.synthetic import synthetic_pictures
 
 CANDIDATE_LENGTHS = (
     4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
 )  # fmt: skip
+# Where calibration pictures are decoded.
+TRUE_LENGTHS = with_means(CANDIDATE_LENGTHS)
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 # Pictures of the fit are decoded at every third length.
 FIT_EVERY = 3
@@ -58,10 +60,13 @@ def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size)
     synthetic = synthetic_pictures(ceil(SYNTHETIC_SHARE * len(fit)), canvas)
     seen = [measure_curves(codec, fit + synthetic, canvas, CANDIDATE_LENGTHS, c, FIT_EVERY) for c in Coding]
     head = fit_head(seen[0] + seen[1])
-    curves = {c: measure_curves(codec, unseen, canvas, CANDIDATE_LENGTHS, c) for c in Coding}
-    scores, errors_db = calibrated(lambda measured: predictions(head, measured), curves)
+    curves = {c: measure_curves(codec, unseen, canvas, TRUE_LENGTHS, c) for c in Coding}
+    scores, errors_db = calibrated(
+        lambda measured: predictions(head, measured, true_lengths=TRUE_LENGTHS), curves
+    )
+    at_candidates = {c: one.at(places(CANDIDATE_LENGTHS, TRUE_LENGTHS)) for c, one in curves.items()}
     return FittedHalting(
-        head, scores, curves, {"fitted_on": len(fit), "calibrated_on": len(unseen), **errors_db}
+        head, scores, at_candidates, {"fitted_on": len(fit), "calibrated_on": len(unseen), **errors_db}
     )
 
 
@@ -134,15 +139,23 @@ def _mean(values: Tensor, where: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def predictions(head: DistortionHead, curves: Curves) -> Predictions:
-    """What the head says of measured curves, beside the truth."""
-    psnr_db, spread_db = head(curves.linear_psnr_db, curves.features, curves.blocks)
-    return Predictions(CANDIDATE_LENGTHS, *map(_array, (psnr_db, spread_db, curves.true_psnr_db)))
+def predictions(
+    head: DistortionHead,
+    curves: Curves,
+    lengths: tuple[int, ...] = CANDIDATE_LENGTHS,
+    true_lengths: tuple[int, ...] | None = None,
+) -> Predictions:
+    """What the head says at its lengths of curves measured at `true_lengths` (None: the same)."""
+    measured = true_lengths or lengths
+    linear = curves.at(places(lengths, measured)).linear_psnr_db
+    columns = (*head(linear, curves.features, curves.blocks), curves.true_psnr_db)
+    return Predictions(lengths, *map(_array, columns), measured)
 
 
 def mean_absolute_error_db(found: Predictions) -> float:
     """Of the predicted curve, over pictures and lengths."""
-    return float(np.abs(found.psnr_db - found.true_psnr_db).mean())
+    true_db = found.true_psnr_db[:, places(found.lengths, found.true_lengths)]
+    return float(np.abs(found.psnr_db - true_db).mean())
 
 
 def _array(values: Tensor) -> np.ndarray:

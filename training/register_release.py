@@ -161,8 +161,7 @@ def _fit(measure: _Measure, pictures: PictureSet) -> tuple[DistortionHead, np.nd
 
 
 def _predictions(head: DistortionHead, curves: Curves, measure: _Measure) -> Predictions:
-    found = predictions(head, curves)
-    return Predictions(measure.lengths, found.psnr_db, found.spread_db, found.true_psnr_db)
+    return predictions(head, curves, measure.lengths)
 
 
 def _tables(config: RegisterConfig, canvas: Size, anchor: np.ndarray) -> RegisterTables:

@@ -9,7 +9,7 @@ from serving.cli.files import Job, read_input
 from serving.cli.flags import SetBudget
 from serving.cli.report import Result, run_each
 from tokenizer.allocation import allocate
-from tokenizer.errors import ArtifactError, ProviderError, TokenizerError
+from tokenizer.errors import ArtifactError, CodingUnsupported, ProviderError, TokenizerError
 from tokenizer.sequence import TokenSequence
 
 
@@ -39,7 +39,7 @@ def run_set(
     )
     cut = dict(zip(wholes, shared, strict=True))
     spent = sum(one.length if bare else len(one.to_bytes()) for one in shared)
-    if shared == list(wholes.values()) and spent < budget.total_bytes:
+    if shared and shared == list(wholes.values()) and spent < budget.total_bytes:
         note = f"note: all tokens take {spent} of {budget.total_bytes} bytes; --canvas-area makes more"
         print(note, file=sys.stderr)
 
@@ -56,7 +56,7 @@ def _encoded(job: Job, encode: Callable[[bytes], TokenSequence]) -> TokenSequenc
     """The stream, or what is wrong with the input; what would fail for every input is raised."""
     try:
         return encode(read_input(job.source))
-    except (ArtifactError, ProviderError):
+    except (ArtifactError, CodingUnsupported, ProviderError):
         raise
     except (TokenizerError, OSError) as error:
         return error

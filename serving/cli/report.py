@@ -17,7 +17,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from serving.cli.files import STREAM, Job, read_input, write_output
-from tokenizer.errors import ArtifactError, ProviderError, RealismUnavailable, TokenizerError
+from tokenizer.errors import (
+    ArtifactError,
+    CodingUnsupported,
+    ProviderError,
+    RealismUnavailable,
+    TokenizerError,
+)
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -60,7 +66,7 @@ def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: boo
         for job in jobs:
             try:
                 facts = _run_job(job, work)
-            except (ArtifactError, ProviderError, RealismUnavailable):
+            except (ArtifactError, CodingUnsupported, ProviderError, RealismUnavailable):
                 raise
             except (TokenizerError, OSError) as error:
                 bad_inputs += 1

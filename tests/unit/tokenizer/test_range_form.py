@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy_codec import analyse, formula_tables
 
 from tokenizer.canvas import Size
+from tokenizer.errors import ArtifactError
 from tokenizer.range_form import RangeCoded, RangeLayout
 from tokenizer.spectral import SpectralLayout, block_size
 from training.context_model import starting_tables
@@ -101,3 +103,27 @@ def test_expected_error_falls_along_a_stream(layout: RangeLayout) -> None:
     coded, _, _ = encoded(layout, canvas)
     expected = [layout.decode(coded.tokens[:n], canvas)[1] for n in (1, 16, 64, 256, 600)]
     assert expected == sorted(expected, reverse=True)
+
+
+def test_a_stream_that_no_encoder_writes_says_no_more_than_its_bits_allow(layout: RangeLayout) -> None:
+    """Six times 0xFF is a code beyond the first interval: it would grow without end."""
+    canvas = Size(64, 64)
+    for tail in (b"", b"\x7f" * 200, bytes(range(256))):
+        state = layout.read(b"\x00" + b"\xff" * 6 + tail, canvas)
+        assert state.is_found.sum() <= 8 * (6 + len(tail)) * 16
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("first", np.zeros((2, 24), np.int16)),
+        ("first_bias", np.zeros((1, 24), np.int32)),
+        ("second_bias", np.zeros(0, np.int32)),
+        ("refinement_odds", np.zeros(4, np.int32)),
+        ("shifts", np.asarray((4, 40), np.int32)),
+        ("fraction", np.full(4, np.nan, np.float32)),
+    ],
+)
+def test_tables_that_compiled_code_cannot_trust_are_refused(name: str, value: np.ndarray) -> None:
+    with pytest.raises(ArtifactError):
+        dataclasses.replace(starting_tables(), **{name: value})

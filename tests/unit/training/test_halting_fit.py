@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -101,15 +103,31 @@ def test_margins_hold_for_any_exchangeable_pictures(seed: int) -> None:
         share = float(coverage)
         slack = 2 * (share * (1 - share) / 400) ** 0.5
         missed = missed_share(unseen, scores).mean()
-        # Nor are they met by so many more that bytes are wasted.
-        assert 1 - share - 2.5 * slack <= missed <= 1 - share + slack
+        # Nor are they met by so many more that bytes are wasted: each group of 100 asks for confidence.
+        assert 1 - share - 4 * slack <= missed <= 1 - share + slack
 
 
 def exchangeable(rng: np.random.Generator, count: int) -> Predictions:
     true = rng.uniform(12, 24, (count, 1)) + np.cumsum(rng.uniform(0.2, 1.2, (count, NUM_LENGTHS)), axis=1)
     spread = rng.lognormal(-2, 0.7, (count, 1)) * np.ones(NUM_LENGTHS)
     error = spread * (rng.standard_t(3, (count, 1)) + 0.3 * rng.standard_normal((count, NUM_LENGTHS)))
-    return Predictions(CANDIDATE_LENGTHS, np.maximum.accumulate(true + error, axis=1), spread, true)
+    predicted = np.maximum.accumulate(true + error, axis=1)
+    return Predictions(CANDIDATE_LENGTHS, predicted, spread, true, CANDIDATE_LENGTHS)
+
+
+def test_the_promise_holds_for_hard_pictures_too() -> None:
+    """Errors that the spread does not know of, on the quarter that is predicted worst."""
+    rng = np.random.default_rng(3)
+    found, unseen = (hard_ones_noisy(exchangeable(rng, count)) for count in (800, 4000))
+    missed = missed_share(unseen, margin_scores(found, (0.9,))["0.9"])
+    middle = unseen.psnr_db[:, NUM_LENGTHS // 2]
+    assert missed[middle < np.quantile(middle, 0.25)].mean() <= 0.1 + 0.03
+
+
+def hard_ones_noisy(found: Predictions) -> Predictions:
+    middle = found.psnr_db[:, NUM_LENGTHS // 2]
+    factor = np.where(middle < np.quantile(middle, 0.25), 0.3, 1.0)[:, None]
+    return dataclasses.replace(found, spread_db=found.spread_db * factor)
 
 
 def test_scores_grow_with_coverage(fitted: DistortionHead) -> None:
