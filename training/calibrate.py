@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokenizer.artifact import FILES, GRAPHS, ModelArtifact
+from tokenizer.artifact import GRAPHS, ModelArtifact
 from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.onnx_session import OnnxSession
@@ -38,7 +38,8 @@ def calibrate(
     codec = Codec(StreamCodec(artifact.tables, artifact.contexts), encoder, decoder)
     canvas = Size(**artifact.manifest["recipe"]["canvases"][0])  # the one that the model was trained on
     data = DataConfig(sources=sources, held_out_share=CALIBRATION_SHARE, limit=limit)
-    contents = {name: (artifact.path / name).read_bytes() for name in FILES}
+    files = tuple(artifact.manifest["files"])  # with the refiner, if there is one
+    contents = {name: (artifact.path / name).read_bytes() for name in files}
     if refit:
         fit = load_pictures(data, "train") + load_pictures(data, "validation")
         halting = fit_halting(codec, fit, load_pictures(data, "calibration"), canvas)
@@ -53,7 +54,9 @@ def calibrate(
         facts = {"calibrated_on": len(pictures), **errors_db}
     config = dataclasses.replace(artifact.config, candidate_lengths=lengths, margin_scores=scores)
     contents["config.json"] = config.to_json().encode()
-    write_artifact(out, contents, {**artifact.manifest, "halting": {**artifact.manifest["halting"], **facts}})
+    write_artifact(
+        out, contents, {**artifact.manifest, "halting": {**artifact.manifest["halting"], **facts}}, files
+    )
     return facts
 
 
