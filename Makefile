@@ -78,7 +78,7 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.order --images $(EVAL)/div --crop 256
 	$(BIN)/python -m benchmarks.spectrum --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.spectrum --images $(EVAL)/div --crop 256
-	$(BIN)/python -m benchmarks.perception --images $(EVAL)/kodak --crop 256
+	$(BIN)/python -m benchmarks.perception --images $(EVAL)/div --crop 256 --limit 40
 	$(BIN)/python -m benchmarks.token_entropy --images $(or $(lastword $(sort $(SHARDS))),$(EVAL)/div) --crop 256
 	$(BIN)/python -m benchmarks.set_budget --images $(EVAL)/kodak --crop 256
 	$(BIN)/python -m benchmarks.failure_cases
