@@ -1,7 +1,8 @@
 """compiled: plain loops over arrays, turned into machine code by numba. Knows nothing of pictures.
 
 The scan of the range coding asks one question after the other, each with odds that hang on the answers
-before: no array operation does that, and an interpreter takes ten times as long (docs/decisions/0007).
+before: no array operation does that, and numpy with an interpreter took three times as long
+(docs/decisions/0007).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def compiled(function: Function) -> Function:
     """The function in machine code, which waits for no interpreter lock; kept on disk where that is possible.
 
     It must not allocate: without numba's runtime (`_nrt`) references to arrays are not counted each time one
-    is looked at, which took two thirds of the time.
+    is looked at, which took a third of the time.
     """
     options: dict[str, Any] = {"nogil": True, "_nrt": False, "forceinline": True}
     if FOLDER is None:

@@ -105,12 +105,14 @@ def test_expected_error_falls_along_a_stream(layout: RangeLayout) -> None:
     assert expected == sorted(expected, reverse=True)
 
 
-def test_a_stream_that_no_encoder_writes_says_no_more_than_its_bits_allow(layout: RangeLayout) -> None:
-    """Six times 0xFF is a code beyond the first interval: it would grow without end."""
+def test_a_code_that_no_encoder_writes_is_read_as_the_largest_one(layout: RangeLayout) -> None:
+    """Six times 0xFF lies beyond the first interval: the code would grow without end."""
     canvas = Size(64, 64)
     for tail in (b"", b"\x7f" * 200, bytes(range(256))):
-        state = layout.read(b"\x00" + b"\xff" * 6 + tail, canvas)
-        assert state.is_found.sum() <= 8 * (6 + len(tail)) * 16
+        beyond, largest = (
+            layout.read(b"\x00" + head + tail, canvas) for head in (b"\xff" * 6, b"\xff" * 5 + b"\xfe")
+        )
+        assert all(np.array_equal(a, b) for a, b in zip(beyond, largest, strict=True))
 
 
 @pytest.mark.parametrize(
