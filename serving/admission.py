@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
-from serving.metrics import Metrics
+from serving.metrics.server import Metrics
 from serving.status import Draining, NotReady, QueueFull
 
 # A shed request costs microseconds; a picture at 256 px costs tens of milliseconds on one core. Two such

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from serving.metrics import Metrics
+from serving.metrics.server import Metrics
 from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
 from serving.trace import RequestTrace
 

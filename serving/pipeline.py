@@ -10,7 +10,7 @@ from serving.admission import Admission
 from serving.batcher import MicroBatcher
 from serving.commands import DecodeCommand, EncodeCommand, Encoded, OutputForm, Picture, Pixels, StopReason
 from serving.config import BYTES_PER_PIXEL_IN_WORK, ServingConfig
-from serving.metrics import Metrics
+from serving.metrics.server import Metrics
 from serving.model import ServedModel
 from serving.pictures import PicturePool
 from serving.rates import apply_rate, rate_kind

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from serving.metrics import CONTENT_TYPE
+from serving.metrics.server import CONTENT_TYPE
 
 # A loop that has not turned for this long is stuck; the heartbeat comes four times a second.
 MAX_HEARTBEAT_AGE_S = 10.0

@@ -25,7 +25,7 @@ from serving.admission import Admission, ServerState
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
-from serving.metrics import Metrics, Rpc
+from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
 from serving.pipeline import Pipeline
 from serving.probes import Probes

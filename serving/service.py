@@ -18,7 +18,7 @@ from serving.admission import Admission
 from serving.commands import EncodeCommand, Encoded
 from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
-from serving.metrics import Metrics
+from serving.metrics.server import Metrics
 from serving.pipeline import Pipeline
 from serving.rates import cut
 from serving.status import DeadlinePassed, NotReady

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from serving.batcher import MicroBatcher
-from serving.metrics import Metrics
+from serving.metrics.server import Metrics
 from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
 from serving.trace import RequestTrace
 

@@ -1,6 +1,6 @@
 """Every metric, declared once, with closed label sets and all series there from the start.
 
-The only file that knows prometheus_client. `grpc_server_*` follow go-grpc-middleware, so that public
+`grpc_server_*` follow go-grpc-middleware, so that public
 dashboards work; the rest begins with `tessera_`. Callers say what happened, in words of their own.
 """
 
@@ -23,7 +23,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from serving import metric_sets as sets
+from serving.metrics import sets
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.

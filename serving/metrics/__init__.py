@@ -1,0 +1,1 @@
+"""What is counted. Only these files know prometheus_client."""
