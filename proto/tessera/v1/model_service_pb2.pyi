@@ -77,7 +77,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., codestream_versions: _Optional[_Iterable[int]] = ..., input_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., ready: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count")
+    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count", "max_stream_window_item_count")
     MAX_REQUEST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class Limits(_message.Message):
     MAX_BATCH_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     MAX_REALISM_STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_WINDOW_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
     max_request_size_bytes: int
     max_response_size_bytes: int
     max_image_size_bytes: int
@@ -106,4 +107,5 @@ class Limits(_message.Message):
     max_batch_item_count: int
     default_deadline: _duration_pb2.Duration
     max_realism_step_count: int
-    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ...) -> None: ...
+    max_stream_window_item_count: int
+    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ..., max_stream_window_item_count: _Optional[int] = ...) -> None: ...

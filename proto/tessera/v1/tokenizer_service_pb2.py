@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from tessera.v1 import types_pb2 as tessera_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tessera/v1/tokenizer_service.proto\x12\ntessera.v1\x1a\x16tessera/v1/types.proto\"\x98\x01\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.tessera.v1.Image\x12$\n\x04rate\x18\x03 \x01(\x0b\x32\x16.tessera.v1.RateTarget\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.tessera.v1.EncodeOptionsJ\x04\x08\x05\x10\n\"l\n\rEncodeOptions\x12\x19\n\x11include_token_ids\x18\x01 \x01(\x08\x12\x16\n\x0e\x63\x61nvas_area_px\x18\x02 \x01(\x05\x12\"\n\x06\x63oding\x18\x03 \x01(\x0e\x32\x12.tessera.v1.CodingJ\x04\x08\x04\x10\n\"\x90\x01\n\x0e\x45ncodeResponse\x12*\n\ncodestream\x18\x01 \x01(\x0b\x32\x16.tessera.v1.Codestream\x12&\n\x05stats\x18\x02 \x01(\x0b\x32\x17.tessera.v1.EncodeStats\x12$\n\x07timings\x18\x03 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x04\x10\n\"\xba\x01\n\x0b\x45ncodeStats\x12\x1e\n\x11predicted_psnr_db\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12*\n\x05\x63urve\x18\x02 \x01(\x0b\x32\x1b.tessera.v1.DistortionCurve\x12\x16\n\x0e\x62its_per_pixel\x18\x03 \x01(\x01\x12+\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x16.tessera.v1.StopReasonB\x14\n\x12_predicted_psnr_dbJ\x04\x08\x05\x10\n\"\x9e\x01\n\x13\x45ncodeStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.tessera.v1.Image\x12$\n\x04rate\x18\x03 \x01(\x0b\x32\x16.tessera.v1.RateTarget\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.tessera.v1.EncodeOptionsJ\x04\x08\x05\x10\n\"\xaa\x01\n\x14\x45ncodeStreamResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.tessera.v1.StreamHeaderH\x00\x12\'\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.tessera.v1.TokenChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.tessera.v1.StreamTrailerH\x00\x42\t\n\x07payloadJ\x04\x08\x04\x10\n\"\xa7\x02\n\x0cStreamHeader\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x19\n\x11total_token_count\x18\x04 \x01(\x05\x12\x17\n\x0fsource_width_px\x18\x05 \x01(\x05\x12\x18\n\x10source_height_px\x18\x06 \x01(\x05\x12*\n\x05\x63urve\x18\x07 \x01(\x0b\x32\x1b.tessera.v1.DistortionCurve\x12+\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x16.tessera.v1.StopReason\x12\"\n\x06\x63oding\x18\t \x01(\x0e\x32\x12.tessera.v1.CodingJ\x04\x08\n\x10\x10\"\xbc\x01\n\nTokenChunk\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x05\x12\x19\n\x11\x66irst_token_index\x18\x02 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x11\n\ttoken_ids\x18\x04 \x03(\x05\x12\x1d\n\x15\x63umulative_size_bytes\x18\x05 \x01(\x03\x12\x1e\n\x11predicted_psnr_db\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_predicted_psnr_dbJ\x04\x08\x07\x10\n\"\x83\x01\n\rStreamTrailer\x12\x13\n\x0btoken_count\x18\x01 \x01(\x05\x12+\n\x0bstop_reason\x18\x02 \x01(\x0e\x32\x16.tessera.v1.StopReason\x12$\n\x07timings\x18\x04 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\n\"\xe0\x01\n\rDecodeRequest\x12\x14\n\ncodestream\x18\x01 \x01(\x0cH\x00\x12+\n\x06tokens\x18\x02 \x01(\x0b\x32\x19.tessera.v1.TokenSequenceH\x00\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\x05\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.tessera.v1.OutputFormat\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.tessera.v1.DecodeOptions\x12\r\n\x05model\x18\x06 \x01(\tB\x08\n\x06sourceJ\x04\x08\x07\x10\n\"X\n\rDecodeOptions\x12\x0e\n\x06strict\x18\x01 \x01(\x08\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0f\n\x07realism\x18\x03 \x01(\x01\x12\x12\n\nstep_count\x18\x04 \x01(\x05J\x04\x08\x05\x10\n\"\xba\x01\n\x0e\x44\x65\x63odeResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.tessera.v1.EncodedImage\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x19\n\x11total_token_count\x18\x03 \x01(\x05\x12#\n\x05model\x18\x04 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x06\x10\n\"e\n\x13\x44\x65\x63odeStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.tessera.v1.DecodeRequest\x12\x1c\n\x14preview_token_counts\x18\x02 \x03(\x05J\x04\x08\x03\x10\n\"\xa5\x01\n\x14\x44\x65\x63odeStreamResponse\x12\x15\n\rpreview_index\x18\x01 \x01(\x05\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\'\n\x05image\x18\x03 \x01(\x0b\x32\x18.tessera.v1.EncodedImage\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x06\x10\n\"Q\n\x0fTruncateRequest\x12\x12\n\ncodestream\x18\x01 \x01(\x0c\x12$\n\x04rate\x18\x02 \x01(\x0b\x32\x16.tessera.v1.RateTargetJ\x04\x08\x03\x10\n\"^\n\x10TruncateResponse\x12*\n\ncodestream\x18\x01 \x01(\x0b\x32\x16.tessera.v1.Codestream\x12\x18\n\x10saved_size_bytes\x18\x02 \x01(\x03J\x04\x08\x03\x10\n2\x94\x03\n\x10TokenizerService\x12\x44\n\x06\x45ncode\x12\x19.tessera.v1.EncodeRequest\x1a\x1a.tessera.v1.EncodeResponse\"\x03\x90\x02\x01\x12S\n\x0c\x45ncodeStream\x12\x1f.tessera.v1.EncodeStreamRequest\x1a .tessera.v1.EncodeStreamResponse0\x01\x12\x44\n\x06\x44\x65\x63ode\x12\x19.tessera.v1.DecodeRequest\x1a\x1a.tessera.v1.DecodeResponse\"\x03\x90\x02\x01\x12S\n\x0c\x44\x65\x63odeStream\x12\x1f.tessera.v1.DecodeStreamRequest\x1a .tessera.v1.DecodeStreamResponse0\x01\x12J\n\x08Truncate\x12\x1b.tessera.v1.TruncateRequest\x1a\x1c.tessera.v1.TruncateResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tessera/v1/tokenizer_service.proto\x12\ntessera.v1\x1a\x17google/rpc/status.proto\x1a\x16tessera/v1/types.proto\"\x98\x01\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.tessera.v1.Image\x12$\n\x04rate\x18\x03 \x01(\x0b\x32\x16.tessera.v1.RateTarget\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.tessera.v1.EncodeOptionsJ\x04\x08\x05\x10\n\"l\n\rEncodeOptions\x12\x19\n\x11include_token_ids\x18\x01 \x01(\x08\x12\x16\n\x0e\x63\x61nvas_area_px\x18\x02 \x01(\x05\x12\"\n\x06\x63oding\x18\x03 \x01(\x0e\x32\x12.tessera.v1.CodingJ\x04\x08\x04\x10\n\"\x90\x01\n\x0e\x45ncodeResponse\x12*\n\ncodestream\x18\x01 \x01(\x0b\x32\x16.tessera.v1.Codestream\x12&\n\x05stats\x18\x02 \x01(\x0b\x32\x17.tessera.v1.EncodeStats\x12$\n\x07timings\x18\x03 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x04\x10\n\"\xba\x01\n\x0b\x45ncodeStats\x12\x1e\n\x11predicted_psnr_db\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12*\n\x05\x63urve\x18\x02 \x01(\x0b\x32\x1b.tessera.v1.DistortionCurve\x12\x16\n\x0e\x62its_per_pixel\x18\x03 \x01(\x01\x12+\n\x0bstop_reason\x18\x04 \x01(\x0e\x32\x16.tessera.v1.StopReasonB\x14\n\x12_predicted_psnr_dbJ\x04\x08\x05\x10\n\"\x9e\x01\n\x13\x45ncodeStreamRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.tessera.v1.Image\x12$\n\x04rate\x18\x03 \x01(\x0b\x32\x16.tessera.v1.RateTarget\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.tessera.v1.EncodeOptionsJ\x04\x08\x05\x10\n\"\xaa\x01\n\x14\x45ncodeStreamResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x18.tessera.v1.StreamHeaderH\x00\x12\'\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x16.tessera.v1.TokenChunkH\x00\x12,\n\x07trailer\x18\x03 \x01(\x0b\x32\x19.tessera.v1.StreamTrailerH\x00\x42\t\n\x07payloadJ\x04\x08\x04\x10\n\"\xa7\x02\n\x0cStreamHeader\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12#\n\x05model\x18\x02 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12\x13\n\x0btoken_count\x18\x03 \x01(\x05\x12\x19\n\x11total_token_count\x18\x04 \x01(\x05\x12\x17\n\x0fsource_width_px\x18\x05 \x01(\x05\x12\x18\n\x10source_height_px\x18\x06 \x01(\x05\x12*\n\x05\x63urve\x18\x07 \x01(\x0b\x32\x1b.tessera.v1.DistortionCurve\x12+\n\x0bstop_reason\x18\x08 \x01(\x0e\x32\x16.tessera.v1.StopReason\x12\"\n\x06\x63oding\x18\t \x01(\x0e\x32\x12.tessera.v1.CodingJ\x04\x08\n\x10\x10\"\xbc\x01\n\nTokenChunk\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x05\x12\x19\n\x11\x66irst_token_index\x18\x02 \x01(\x05\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x11\n\ttoken_ids\x18\x04 \x03(\x05\x12\x1d\n\x15\x63umulative_size_bytes\x18\x05 \x01(\x03\x12\x1e\n\x11predicted_psnr_db\x18\x06 \x01(\x01H\x00\x88\x01\x01\x42\x14\n\x12_predicted_psnr_dbJ\x04\x08\x07\x10\n\"\x83\x01\n\rStreamTrailer\x12\x13\n\x0btoken_count\x18\x01 \x01(\x05\x12+\n\x0bstop_reason\x18\x02 \x01(\x0e\x32\x16.tessera.v1.StopReason\x12$\n\x07timings\x18\x04 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\n\"\xe0\x01\n\rDecodeRequest\x12\x14\n\ncodestream\x18\x01 \x01(\x0cH\x00\x12+\n\x06tokens\x18\x02 \x01(\x0b\x32\x19.tessera.v1.TokenSequenceH\x00\x12\x17\n\x0fmax_token_count\x18\x03 \x01(\x05\x12(\n\x06output\x18\x04 \x01(\x0b\x32\x18.tessera.v1.OutputFormat\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.tessera.v1.DecodeOptions\x12\r\n\x05model\x18\x06 \x01(\tB\x08\n\x06sourceJ\x04\x08\x07\x10\n\"X\n\rDecodeOptions\x12\x0e\n\x06strict\x18\x01 \x01(\x08\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12\x0f\n\x07realism\x18\x03 \x01(\x01\x12\x12\n\nstep_count\x18\x04 \x01(\x05J\x04\x08\x05\x10\n\"\xba\x01\n\x0e\x44\x65\x63odeResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.tessera.v1.EncodedImage\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\x19\n\x11total_token_count\x18\x03 \x01(\x05\x12#\n\x05model\x18\x04 \x01(\x0b\x32\x14.tessera.v1.ModelRef\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x06\x10\n\"e\n\x13\x44\x65\x63odeStreamRequest\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.tessera.v1.DecodeRequest\x12\x1c\n\x14preview_token_counts\x18\x02 \x03(\x05J\x04\x08\x03\x10\n\"\xa5\x01\n\x14\x44\x65\x63odeStreamResponse\x12\x15\n\rpreview_index\x18\x01 \x01(\x05\x12\x13\n\x0btoken_count\x18\x02 \x01(\x05\x12\'\n\x05image\x18\x03 \x01(\x0b\x32\x18.tessera.v1.EncodedImage\x12\x0c\n\x04last\x18\x04 \x01(\x08\x12$\n\x07timings\x18\x05 \x01(\x0b\x32\x13.tessera.v1.TimingsJ\x04\x08\x06\x10\n\"Q\n\x0fTruncateRequest\x12\x12\n\ncodestream\x18\x01 \x01(\x0c\x12$\n\x04rate\x18\x02 \x01(\x0b\x32\x16.tessera.v1.RateTargetJ\x04\x08\x03\x10\n\"^\n\x10TruncateResponse\x12*\n\ncodestream\x18\x01 \x01(\x0b\x32\x16.tessera.v1.Codestream\x12\x18\n\x10saved_size_bytes\x18\x02 \x01(\x03J\x04\x08\x03\x10\n\"V\n\x11\x45ncodeManyRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.tessera.v1.EncodeRequestJ\x04\x08\x03\x10\n\"\x8a\x01\n\x12\x45ncodeManyResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.tessera.v1.EncodeResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06resultJ\x04\x08\x04\x10\n\"V\n\x11\x44\x65\x63odeManyRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.tessera.v1.DecodeRequestJ\x04\x08\x03\x10\n\"\x8a\x01\n\x12\x44\x65\x63odeManyResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12.\n\x08response\x18\x02 \x01(\x0b\x32\x1a.tessera.v1.DecodeResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06resultJ\x04\x08\x04\x10\n2\xb6\x04\n\x10TokenizerService\x12\x44\n\x06\x45ncode\x12\x19.tessera.v1.EncodeRequest\x1a\x1a.tessera.v1.EncodeResponse\"\x03\x90\x02\x01\x12S\n\x0c\x45ncodeStream\x12\x1f.tessera.v1.EncodeStreamRequest\x1a .tessera.v1.EncodeStreamResponse0\x01\x12\x44\n\x06\x44\x65\x63ode\x12\x19.tessera.v1.DecodeRequest\x1a\x1a.tessera.v1.DecodeResponse\"\x03\x90\x02\x01\x12S\n\x0c\x44\x65\x63odeStream\x12\x1f.tessera.v1.DecodeStreamRequest\x1a .tessera.v1.DecodeStreamResponse0\x01\x12O\n\nEncodeMany\x12\x1d.tessera.v1.EncodeManyRequest\x1a\x1e.tessera.v1.EncodeManyResponse(\x01\x30\x01\x12O\n\nDecodeMany\x12\x1d.tessera.v1.DecodeManyRequest\x1a\x1e.tessera.v1.DecodeManyResponse(\x01\x30\x01\x12J\n\x08Truncate\x12\x1b.tessera.v1.TruncateRequest\x1a\x1c.tessera.v1.TruncateResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,38 +39,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZERSERVICE'].methods_by_name['Decode']._serialized_options = b'\220\002\001'
   _globals['_TOKENIZERSERVICE'].methods_by_name['Truncate']._loaded_options = None
   _globals['_TOKENIZERSERVICE'].methods_by_name['Truncate']._serialized_options = b'\220\002\001'
-  _globals['_ENCODEREQUEST']._serialized_start=75
-  _globals['_ENCODEREQUEST']._serialized_end=227
-  _globals['_ENCODEOPTIONS']._serialized_start=229
-  _globals['_ENCODEOPTIONS']._serialized_end=337
-  _globals['_ENCODERESPONSE']._serialized_start=340
-  _globals['_ENCODERESPONSE']._serialized_end=484
-  _globals['_ENCODESTATS']._serialized_start=487
-  _globals['_ENCODESTATS']._serialized_end=673
-  _globals['_ENCODESTREAMREQUEST']._serialized_start=676
-  _globals['_ENCODESTREAMREQUEST']._serialized_end=834
-  _globals['_ENCODESTREAMRESPONSE']._serialized_start=837
-  _globals['_ENCODESTREAMRESPONSE']._serialized_end=1007
-  _globals['_STREAMHEADER']._serialized_start=1010
-  _globals['_STREAMHEADER']._serialized_end=1305
-  _globals['_TOKENCHUNK']._serialized_start=1308
-  _globals['_TOKENCHUNK']._serialized_end=1496
-  _globals['_STREAMTRAILER']._serialized_start=1499
-  _globals['_STREAMTRAILER']._serialized_end=1630
-  _globals['_DECODEREQUEST']._serialized_start=1633
-  _globals['_DECODEREQUEST']._serialized_end=1857
-  _globals['_DECODEOPTIONS']._serialized_start=1859
-  _globals['_DECODEOPTIONS']._serialized_end=1947
-  _globals['_DECODERESPONSE']._serialized_start=1950
-  _globals['_DECODERESPONSE']._serialized_end=2136
-  _globals['_DECODESTREAMREQUEST']._serialized_start=2138
-  _globals['_DECODESTREAMREQUEST']._serialized_end=2239
-  _globals['_DECODESTREAMRESPONSE']._serialized_start=2242
-  _globals['_DECODESTREAMRESPONSE']._serialized_end=2407
-  _globals['_TRUNCATEREQUEST']._serialized_start=2409
-  _globals['_TRUNCATEREQUEST']._serialized_end=2490
-  _globals['_TRUNCATERESPONSE']._serialized_start=2492
-  _globals['_TRUNCATERESPONSE']._serialized_end=2586
-  _globals['_TOKENIZERSERVICE']._serialized_start=2589
-  _globals['_TOKENIZERSERVICE']._serialized_end=2993
+  _globals['_ENCODEREQUEST']._serialized_start=100
+  _globals['_ENCODEREQUEST']._serialized_end=252
+  _globals['_ENCODEOPTIONS']._serialized_start=254
+  _globals['_ENCODEOPTIONS']._serialized_end=362
+  _globals['_ENCODERESPONSE']._serialized_start=365
+  _globals['_ENCODERESPONSE']._serialized_end=509
+  _globals['_ENCODESTATS']._serialized_start=512
+  _globals['_ENCODESTATS']._serialized_end=698
+  _globals['_ENCODESTREAMREQUEST']._serialized_start=701
+  _globals['_ENCODESTREAMREQUEST']._serialized_end=859
+  _globals['_ENCODESTREAMRESPONSE']._serialized_start=862
+  _globals['_ENCODESTREAMRESPONSE']._serialized_end=1032
+  _globals['_STREAMHEADER']._serialized_start=1035
+  _globals['_STREAMHEADER']._serialized_end=1330
+  _globals['_TOKENCHUNK']._serialized_start=1333
+  _globals['_TOKENCHUNK']._serialized_end=1521
+  _globals['_STREAMTRAILER']._serialized_start=1524
+  _globals['_STREAMTRAILER']._serialized_end=1655
+  _globals['_DECODEREQUEST']._serialized_start=1658
+  _globals['_DECODEREQUEST']._serialized_end=1882
+  _globals['_DECODEOPTIONS']._serialized_start=1884
+  _globals['_DECODEOPTIONS']._serialized_end=1972
+  _globals['_DECODERESPONSE']._serialized_start=1975
+  _globals['_DECODERESPONSE']._serialized_end=2161
+  _globals['_DECODESTREAMREQUEST']._serialized_start=2163
+  _globals['_DECODESTREAMREQUEST']._serialized_end=2264
+  _globals['_DECODESTREAMRESPONSE']._serialized_start=2267
+  _globals['_DECODESTREAMRESPONSE']._serialized_end=2432
+  _globals['_TRUNCATEREQUEST']._serialized_start=2434
+  _globals['_TRUNCATEREQUEST']._serialized_end=2515
+  _globals['_TRUNCATERESPONSE']._serialized_start=2517
+  _globals['_TRUNCATERESPONSE']._serialized_end=2611
+  _globals['_ENCODEMANYREQUEST']._serialized_start=2613
+  _globals['_ENCODEMANYREQUEST']._serialized_end=2699
+  _globals['_ENCODEMANYRESPONSE']._serialized_start=2702
+  _globals['_ENCODEMANYRESPONSE']._serialized_end=2840
+  _globals['_DECODEMANYREQUEST']._serialized_start=2842
+  _globals['_DECODEMANYREQUEST']._serialized_end=2928
+  _globals['_DECODEMANYRESPONSE']._serialized_start=2931
+  _globals['_DECODEMANYRESPONSE']._serialized_end=3069
+  _globals['_TOKENIZERSERVICE']._serialized_start=3072
+  _globals['_TOKENIZERSERVICE']._serialized_end=3638
 # @@protoc_insertion_point(module_scope)

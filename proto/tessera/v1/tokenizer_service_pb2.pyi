@@ -1,3 +1,4 @@
+from google.rpc import status_pb2 as _status_pb2
 from tessera.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -200,3 +201,39 @@ class TruncateResponse(_message.Message):
     codestream: _types_pb2.Codestream
     saved_size_bytes: int
     def __init__(self, codestream: _Optional[_Union[_types_pb2.Codestream, _Mapping]] = ..., saved_size_bytes: _Optional[int] = ...) -> None: ...
+
+class EncodeManyRequest(_message.Message):
+    __slots__ = ("item_id", "request")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    item_id: int
+    request: EncodeRequest
+    def __init__(self, item_id: _Optional[int] = ..., request: _Optional[_Union[EncodeRequest, _Mapping]] = ...) -> None: ...
+
+class EncodeManyResponse(_message.Message):
+    __slots__ = ("item_id", "response", "error")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    item_id: int
+    response: EncodeResponse
+    error: _status_pb2.Status
+    def __init__(self, item_id: _Optional[int] = ..., response: _Optional[_Union[EncodeResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class DecodeManyRequest(_message.Message):
+    __slots__ = ("item_id", "request")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    item_id: int
+    request: DecodeRequest
+    def __init__(self, item_id: _Optional[int] = ..., request: _Optional[_Union[DecodeRequest, _Mapping]] = ...) -> None: ...
+
+class DecodeManyResponse(_message.Message):
+    __slots__ = ("item_id", "response", "error")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    item_id: int
+    response: DecodeResponse
+    error: _status_pb2.Status
+    def __init__(self, item_id: _Optional[int] = ..., response: _Optional[_Union[DecodeResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...

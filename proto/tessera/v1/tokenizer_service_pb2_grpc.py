@@ -55,6 +55,16 @@ class TokenizerServiceStub:
                 request_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamRequest.SerializeToString,
                 response_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamResponse.FromString,
                 _registered_method=True)
+        self.EncodeMany = channel.stream_stream(
+                '/tessera.v1.TokenizerService/EncodeMany',
+                request_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyRequest.SerializeToString,
+                response_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyResponse.FromString,
+                _registered_method=True)
+        self.DecodeMany = channel.stream_stream(
+                '/tessera.v1.TokenizerService/DecodeMany',
+                request_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyRequest.SerializeToString,
+                response_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyResponse.FromString,
+                _registered_method=True)
         self.Truncate = channel.unary_unary(
                 '/tessera.v1.TokenizerService/Truncate',
                 request_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.TruncateRequest.SerializeToString,
@@ -93,6 +103,22 @@ class TokenizerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EncodeMany(self, request_iterator, context):
+        """Many pictures on one stream: results come in the order of the requests, a bad picture is an error in its
+        place, and at most Limits.max_stream_window_item_count items are in work. A client that reads no
+        results is not read from either.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecodeMany(self, request_iterator, context):
+        """The same for decoding.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Truncate(self, request, context):
         """Cuts a codestream to a smaller rate. Runs no model and never waits behind one.
         """
@@ -122,6 +148,16 @@ def add_TokenizerServiceServicer_to_server(servicer, server):
                     servicer.DecodeStream,
                     request_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamRequest.FromString,
                     response_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamResponse.SerializeToString,
+            ),
+            'EncodeMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.EncodeMany,
+                    request_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyRequest.FromString,
+                    response_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyResponse.SerializeToString,
+            ),
+            'DecodeMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.DecodeMany,
+                    request_deserializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyRequest.FromString,
+                    response_serializer=tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyResponse.SerializeToString,
             ),
             'Truncate': grpc.unary_unary_rpc_method_handler(
                     servicer.Truncate,
@@ -238,6 +274,60 @@ class TokenizerService:
             '/tessera.v1.TokenizerService/DecodeStream',
             tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamRequest.SerializeToString,
             tessera_dot_v1_dot_tokenizer__service__pb2.DecodeStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tessera.v1.TokenizerService/EncodeMany',
+            tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyRequest.SerializeToString,
+            tessera_dot_v1_dot_tokenizer__service__pb2.EncodeManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecodeMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tessera.v1.TokenizerService/DecodeMany',
+            tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyRequest.SerializeToString,
+            tessera_dot_v1_dot_tokenizer__service__pb2.DecodeManyResponse.FromString,
             options,
             channel_credentials,
             insecure,
