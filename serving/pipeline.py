@@ -40,13 +40,18 @@ class Pipeline:
     """Runs commands on one model."""
 
     def __init__(
-        self, model: ServedModel, config: ServingConfig, admission: Admission, metrics: Metrics
+        self,
+        model: ServedModel,
+        config: ServingConfig,
+        admission: Admission,
+        metrics: Metrics,
+        pictures: PicturePool,
     ) -> None:
         self.model = model
         self._config = config
         self._admission = admission
         self._metrics = metrics
-        self._pictures = PicturePool(config.effective_image_threads)
+        self._pictures = pictures
         self._encoder = MicroBatcher(
             "encode",
             self._encode_batch,

@@ -25,8 +25,10 @@ from serving.admission import Admission, ServerState
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
+from serving.isolated_pictures import open_pictures
 from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
+from serving.pictures import PicturePool
 from serving.pipeline import Pipeline
 from serving.probes import Probes
 from serving.reloaded_files import SetupError
@@ -94,11 +96,11 @@ class TesseraServer:
         self._heartbeat = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def load(self) -> None:
-        """Load and warm up the model, then serve. Raises ArtifactError or ProviderError."""
+        """Load and warm up the model, then serve. Raises ArtifactError, ProviderError or SetupError."""
         given = self._given
         load = load_tokenizer if given is None else (lambda _config: given)
         model = await asyncio.to_thread(load_and_warm_up, self.config, load)
-        self._attach(model)
+        self._attach(model, await asyncio.to_thread(open_pictures, self.config, self.security.metrics))
         await self._health.set_serving()
         self.admission.state = ServerState.SERVING
         self._set_ready(model, ready=True)
@@ -141,7 +143,7 @@ class TesseraServer:
         reflection.enable_server_reflection(names, server)
         return server, self.security.add_port(server, f"{self.config.host}:{self.config.port}")
 
-    def _attach(self, model: ServedModel) -> None:
+    def _attach(self, model: ServedModel, pictures: PicturePool) -> None:
         ref = model.ref
         self.metrics.model_loaded(
             name=ref.name,
@@ -154,7 +156,7 @@ class TesseraServer:
         self.metrics.queue_limits(
             items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes
         )
-        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics)
+        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics, pictures)
         self._pipeline.start()
         self._tokenizer_service.attach(self._pipeline)
         self._model_service.attach(model)
