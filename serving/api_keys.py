@@ -80,6 +80,26 @@ def hash_of(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def make_entry(**fields: object) -> ApiKey:
+    """An entry with these fields. Raises SetupError."""
+    try:
+        return ApiKey.model_validate(fields)
+    except ValidationError as error:
+        raise SetupError(_places(error)) from None
+
+
+def entry_as_toml(key: ApiKey) -> str:
+    """The entry as it stands in the file; `parse_keys` reads it back."""
+    scopes = ", ".join(f'"{scope.value}"' for scope in Scope if scope in key.scopes)
+    lines = [f'name = "{key.name}"', f'sha256 = "{key.sha256}"', f"scopes = [{scopes}]"]
+    if key.expires is not None:
+        lines.append(f"expires = {key.expires.isoformat()}")
+    for field in ("pictures_per_s", "megapixels_per_s", "burst_s"):
+        if (value := getattr(key, field)) is not None:
+            lines.append(f"{field} = {value}")
+    return "\n".join(["[[keys]]", *lines, ""])
+
+
 def parse_keys(files: tuple[bytes, ...]) -> tuple[ApiKey, ...]:
     """The entries of the file. Raises SetupError, which names the place and never quotes the file."""
     try:
