@@ -16,6 +16,7 @@ from key_files import bearer, caller, write_keys
 from running_server import Running
 
 from serving.api_keys import new_key
+from serving.client_channel import channel_options
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
@@ -225,6 +226,17 @@ def test_a_spent_key_is_told_which_quota_and_when_to_return(start_with_keys, png
     assert abs(pushback_ms - retry.retry_delay.ToMilliseconds()) <= 1
     running.expect(1, "tessera_rejected_requests_total", method="Encode", reason="rate_limit")
     assert len(running.tokenizer.calls) == 2
+
+
+def test_a_client_that_heeds_the_advice_gets_through_in_one_more_try(start_with_keys, png):
+    slow = caller("slow", pictures_per_s=2, burst_s=0.5)
+    running = start_with_keys(slow)
+    options = channel_options(2**24, 2**24)
+    with grpc.insecure_channel(running.server.target, options) as channel:
+        stub = SimpleNamespace(tokenizer=tokenizer_service_pb2_grpc.TokenizerServiceStub(channel))
+        for _ in range(2):
+            assert encode(stub, png, slow.metadata).codestream.data
+    running.expect(1, "tessera_rejected_requests_total", reason="rate_limit")
 
 
 def test_megapixels_are_counted_from_the_header_and_refused_before_decoding(start_with_keys, png):
