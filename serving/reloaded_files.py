@@ -89,7 +89,15 @@ class ReloadedFiles(Generic[Value]):
                     break
         except OSError as error:
             raise SetupError(f"cannot read {self._what}: {error}") from error
-        return before, self._parse(contents)
+        return before, self._parsed(contents)
+
+    def _parsed(self, contents: tuple[bytes, ...]) -> Value:
+        try:
+            return self._parse(contents)
+        except SetupError:
+            raise
+        except Exception as error:  # odd bytes must end neither the watch nor a handshake
+            raise SetupError(f"cannot use {self._what}: {type(error).__name__}") from error
 
     def _stamp_or_none(self) -> _Stamp | None:
         try:
