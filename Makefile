@@ -87,6 +87,7 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.failure_cases
 	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.model_memory
 
 lock: ## Pin again what the image holds (needs uv)
 	for kind in cpu gpu; do uv pip compile --upgrade --quiet pyproject.toml --extra $$kind --extra serve $(LOCK) \

@@ -1,6 +1,6 @@
 """Carry out the Dockerfile where no container engine runs, then start what it made and look at it.
 
-    sudo python deploy/replay_dockerfile.py [--python PATH] [--onnxruntime cpu]
+    sudo python deploy/replay_dockerfile.py [--python python3.13] [--onnxruntime cpu]
 
 Reads the Dockerfile itself, so the two cannot differ. Each stage is a throw-away layer over this machine's
 root file system, in memory (some 2 GB); the wheel is built and everything is installed as written there,
@@ -50,11 +50,16 @@ def main() -> int:
 
 
 def _replay(arguments: argparse.Namespace, folder: Path) -> int:
-    facts = subprocess.run([arguments.python, "-c", _FACTS], capture_output=True, text=True, check=True)
-    prefix, version = facts.stdout.split()
     try:
         dockerfile = Dockerfile.read(ROOT / "Dockerfile")
-        print(f"Python {version} of this machine stands in for {dockerfile.stages[0].base}")
+        base = dockerfile.stages[0].base
+        prefix, version = _interpreter(arguments.python)
+        if not base.startswith(f"python:{version.rpartition('.')[0]}-"):
+            print(
+                f"cannot stand in for {base} with Python {version}; name another: --python", file=sys.stderr
+            )
+            return 2
+        print(f"Python {version} of this machine stands in for {base}")
         # The checkout is hidden, too: what the image needs must come through the build context.
         build = ImageBuild(
             ROOT,
@@ -70,6 +75,16 @@ def _replay(arguments: argparse.Namespace, folder: Path) -> int:
     print(f"\n{'all checks passed' if not check.failures else f'{check.failures} checks failed'}")
     print("not checked: the base image, how layers are packed, limits on memory, processors and system calls")
     return min(1, check.failures)
+
+
+def _interpreter(command: str) -> tuple[str, str]:
+    """Where this Python is installed, and its version."""
+    try:
+        facts = subprocess.run([command, "-c", _FACTS], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(f"{command} does not run: {error}") from error
+    prefix, version = facts.stdout.split()
+    return prefix, version
 
 
 def _why_not() -> str:

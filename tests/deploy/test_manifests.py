@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from typing import Any
@@ -17,6 +18,8 @@ from serving.server import served_rpcs
 
 # From the last RPC to the end of the process: half a second of gRPC, logs, and room for a busy machine.
 STOP_SLACK_S = 5
+MIB = 2**20
+RESULTS = ROOT / "benchmarks" / "results"
 MONITORING_FILES = (DEPLOY / "prometheus" / "alerts.yml", DEPLOY / "grafana" / "tessera.json")
 has_monitoring = all(path.exists() for path in MONITORING_FILES)
 needs_monitoring = pytest.mark.skipif(
@@ -43,6 +46,19 @@ def seconds(duration: str) -> int:
     match = re.fullmatch(r"(\d+)s", duration)
     assert match is not None
     return int(match[1])
+
+
+def worst_case_mib(config: ServingConfig) -> float:
+    """The formula of docs/operations.md, with the figures that the benchmarks wrote."""
+    calls = json.loads((RESULTS / "model_memory.json").read_text())["cases"]
+    loaded_mib = calls[0]["peak_mib"]
+    largest = [case for case in calls if (case["side_px"], case["batch_size"]) == (1024, 4)]
+    assert len(largest) == 2
+    per_px = sum((case["peak_mib"] - loaded_mib) / (4 * 1024**2) for case in largest)
+    serving_mib = json.loads((RESULTS / "speed.json").read_text())["server"]["after_run_mib"]
+    requests_mib = config.max_concurrent_rpcs * config.max_request_size_bytes / MIB
+    call_mib = per_px * config.max_batch_size * config.max_canvas_area_px
+    return serving_mib + call_mib + config.max_queue_size_bytes / MIB + requests_mib
 
 
 # --- compose ---------------------------------------------------------------------------------------------
@@ -77,6 +93,14 @@ def test_compose_takes_every_right_from_the_containers() -> None:
     assert ours["read_only"] is True
     assert [mount.split(":")[0] for mount in ours["tmpfs"]] == ["/tmp"]
     assert ours["user"] == "10001:10001"
+
+
+def test_the_memory_limits_hold_the_worst_case_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = compose()["services"]["tessera"]
+    limits = (ours["mem_limit"], container("plain")["resources"]["limits"]["memory"])
+    assert limits == ("3g", "3Gi")
+    for values in (ours["environment"], settings("plain")):
+        assert 3 * 1024 > worst_case_mib(config(values, monkeypatch)) > 1024
 
 
 @needs_monitoring
