@@ -36,7 +36,8 @@ COPY tokenizer tokenizer
 RUN /build/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /build/dist . \
     && python -m pip --python /opt/tessera/bin/python install --no-cache-dir --no-deps --no-index /build/dist/*.whl
 COPY deploy/compile_machine_code.py .
-RUN /opt/tessera/bin/python compile_machine_code.py
+# -P: numba files code by the place of its source, so this must be the installed package, not the one beside it.
+RUN /opt/tessera/bin/python -P compile_machine_code.py
 
 FROM python AS run
 ARG REVISION=unknown
