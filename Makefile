@@ -12,7 +12,7 @@ SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train model export quantize serve bench lock replay-dockerfile clean
+.PHONY: help demo test test-slow check format proto train model export quantize serve bench lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -93,6 +93,9 @@ lock: ## Pin again what the image holds (needs uv)
 	for kind in cpu gpu; do uv pip compile --upgrade --quiet pyproject.toml --extra $$kind --extra serve $(LOCK) \
 	    --output-file deploy/requirements/$$kind.txt || exit 1; done
 	echo 'hatchling>=1.25' | uv pip compile --upgrade --quiet - $(LOCK) --output-file deploy/requirements/build.txt
+
+rules: $(VENV)/.dev ## Copy the alerts into the resource of the Prometheus Operator
+	$(BIN)/python deploy/prometheus_rule.py
 
 replay-dockerfile: ## Carry out the Dockerfile without a container engine (root, Linux; REPLAY_PYTHON to choose one)
 	$(PYTHON) deploy/replay_dockerfile.py $(addprefix --python ,$(REPLAY_PYTHON))

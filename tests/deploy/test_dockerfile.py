@@ -156,6 +156,16 @@ def test_machine_code_is_made_for_any_processor_and_used_where_it_lies(dockerfil
     assert variables["HOME"] == "/tmp"
 
 
+def test_lines_are_joined_and_comments_between_them_dropped(tmp_path: Path) -> None:
+    text = "ARG TAG=1\nFROM base:${TAG} AS last\n# why\nRUN one \\\n    # not this\n    two\n"
+    (tmp_path / "Dockerfile").write_text(text + 'COPY --from=build /a /b\nCMD ["x", "y z"]\n')
+    (stage,) = Dockerfile.read(tmp_path / "Dockerfile").stages
+    run, copy, command = stage.instructions
+    assert (stage.base, stage.name, run.text, run.argv) == ("base:1", "last", "one two", None)
+    assert (copy.flags, copy.text) == ({"from": "build"}, "/a /b")
+    assert command.argv == ["x", "y z"]
+
+
 @pytest.mark.parametrize("text", ["ADD x y\n", "RUN true\nFROM a AS b\n"])
 def test_what_the_replay_does_not_know_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "Dockerfile").write_text(text)

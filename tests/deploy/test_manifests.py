@@ -216,7 +216,8 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metric() -> None:
 @needs_monitoring
 def test_the_rule_of_the_operator_holds_our_alerts() -> None:
     alerts = prometheus_rule.ALERTS.read_text()
-    assert prometheus_rule.RULE.read_text() == prometheus_rule.prometheus_rule(alerts)
+    expected = prometheus_rule.prometheus_rule(alerts)
+    assert prometheus_rule.RULE.read_text() == expected, "run `python deploy/prometheus_rule.py`"
 
 
 def test_versions_are_those_of_the_project() -> None:
