@@ -189,6 +189,24 @@ def test_clients_see_every_pod() -> None:
     assert resource("plain", "Service")["spec"]["clusterIP"] == "None"
 
 
+def test_clients_need_one_label_and_none_of_ours() -> None:
+    clients, monitoring = resource("plain", "NetworkPolicy")["spec"]["ingress"]
+    expression = {"key": "tessera-client", "operator": "In", "values": ["true"]}
+    assert clients["from"] == [{"namespaceSelector": {}, "podSelector": {"matchExpressions": [expression]}}]
+    assert [rule["ports"] for rule in (clients, monitoring)] == [[{"port": "grpc"}], [{"port": "metrics"}]]
+
+
+def test_selectors_find_the_pods() -> None:
+    labels = resource("plain", "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    selectors = {
+        "Deployment": resource("plain", "Deployment")["spec"]["selector"]["matchLabels"],
+        "Service": resource("plain", "Service")["spec"]["selector"],
+        "PodDisruptionBudget": resource("plain", "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        "NetworkPolicy": resource("plain", "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    }
+    assert [kind for kind, wanted in selectors.items() if not wanted or not wanted.items() <= labels] == []
+
+
 def test_files_of_the_settings_lie_in_mounted_secrets() -> None:
     mounts = {mount["mountPath"]: mount for mount in container("tls")["volumeMounts"]}
     files = {name: value for name, value in settings("tls").items() if name.endswith("_FILE")}
