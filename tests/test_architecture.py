@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tokenizer", "serving", "training")
-FOLDERS = (*PACKAGES, "benchmarks", "examples", "tests")
+FOLDERS = (*PACKAGES, "benchmarks", "deploy", "examples", "tests")
 MAX_LINES = 350
 NAMES_WITHOUT_MEANING = {"utils", "helpers", "common", "misc"}
 TORCH = ("torch", "diffusers", "vector_quantize_pytorch", "safetensors", "tensorboard")
