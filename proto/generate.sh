@@ -20,7 +20,8 @@ if [ ! -d "$tools" ]; then
         echo "cannot install grpcio-tools $version: it needs Python 3.11 or 3.12, and a package index" >&2
         exit 3
     }
-    mv "$tools.$$" "$tools" 2>/dev/null || rm -rf "$tools.$$" # another run was first
+    # Where another run was first, its folder stays.
+    if [ -d "$tools" ]; then rm -rf "$tools.$$"; else mv "$tools.$$" "$tools"; fi
 fi
 PYTHONPATH="$tools" exec "$python" -W ignore::DeprecationWarning -m grpc_tools.protoc \
     -I . -I ../third_party/proto --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
