@@ -161,7 +161,7 @@ def test_a_stream_whose_items_take_long_is_not_idle(start_server, png):
         assert list(call) == []
 
 
-def test_a_client_that_reads_nothing_for_too_long_loses_its_place(start_server, photo):
+def test_a_client_that_reads_nothing_for_too_long_loses_its_place(start_server, photo, caplog):
     running = start_server(stream_idle_timeout_s=0.3)
     tasks = task_count(running)
     request = big_decode(running, photo)
@@ -176,6 +176,7 @@ def test_a_client_that_reads_nothing_for_too_long_loses_its_place(start_server, 
         assert [result.item_id for result in results] == list(range(len(results)))
         assert reason_of(error) == "STREAM_IDLE"
     running.eventually(lambda: task_count(running) <= tasks)
+    assert caplog.records == [], "no stack of gRPC in the log"
 
 
 def test_a_drain_stops_reading_and_delivers_what_was_read(start_server, png):
@@ -280,3 +281,19 @@ def test_the_answer_of_a_bulk_item_is_not_held_up_by_items_behind_it(running, pn
             assert next(iter(call)).item_id == index
         call.close()
         assert list(call) == []
+
+
+def test_a_message_above_the_limit_ends_the_stream_and_leaves_nothing_behind(start_server, png):
+    running = start_server(
+        max_request_size_bytes=100_000, max_image_size_bytes=50_000, max_codestream_size_bytes=50_000
+    )
+    tasks = task_count(running)
+    with running.channel() as channel:
+        call = BulkCall(channel)
+        call.send(encode_item(1, png), encode_item(2, bytes(200_000)), encode_item(3, png))
+        results, error = call.until_it_fails()
+    assert [result.item_id for result in results] in ([], [1])
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    expect_nothing_left(running)
+    running.expect(1, "grpc_server_handled_total", grpc_method="EncodeMany")
+    running.eventually(lambda: task_count(running) <= tasks)
