@@ -199,16 +199,16 @@ class _Stream:
             if limit_s is None:
                 limit_s = self._service.config.default_deadline_s
             item.trace = RequestTrace(self._method, time.monotonic() + limit_s, is_bulk=True)
+            # The deadline of the RPC, where there is one, ends the whole stream and not one item of it.
+            timer = asyncio.timeout(limit_s if self._deadline is None else None)
             try:
-                # The deadline of the RPC, where there is one, ends the whole stream and not one item of it.
-                async with asyncio.timeout(limit_s if self._deadline is None else None):
+                async with timer:
                     reply = self._reply(
                         item_id=item.item_id, response=await self._behaviour(item.request, item.trace)
                     )
-            except TimeoutError:
-                reply = self._failed(item, item.trace, DeadlinePassed("the time for one item passed"))
             except Exception as error:
-                reply = self._failed(item, item.trace, error)
+                late = DeadlinePassed("the time for one item passed")
+                reply = self._failed(item, item.trace, late if timer.expired() else error)
         item.trace.place = "streaming"
         self._window.settle(item, reply.ByteSize())
         return reply
