@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.status import Draining, NotReady, QueueFull
 
@@ -78,7 +79,7 @@ class Admission:
                 self._idle.set()
 
     @contextmanager
-    def memory(self, method: str, op: str, size_bytes: int) -> Iterator[None]:
+    def memory(self, method: str, op: str, size_bytes: int, model_metrics: ModelMetrics) -> Iterator[None]:
         """Memory of one picture, from before it is decoded until its reply is written. Raises QueueFull."""
         if self._size_bytes + size_bytes > self._max_size_bytes:
             self._metrics.rejected(method, "queue_bytes")
@@ -88,12 +89,12 @@ class Admission:
                 retry_after_s=RETRY_AFTER_S,
             )
         self._size_bytes += size_bytes
-        self._metrics.queue_bytes(op, +size_bytes)
+        model_metrics.queue_bytes(op, +size_bytes)
         try:
             yield
         finally:
             self._size_bytes -= size_bytes
-            self._metrics.queue_bytes(op, -size_bytes)
+            model_metrics.queue_bytes(op, -size_bytes)
 
     def _check_state(self, method: str) -> None:
         if self.state is ServerState.LOADING:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
 from serving.trace import RequestTrace
@@ -51,12 +52,15 @@ class MicroBatcher(Generic[Item, Result]):
         max_batch_size: int,
         max_queue_items: int,
         metrics: Metrics,
+        model_metrics: ModelMetrics,
     ) -> None:
         self._op = op
         self._work = work
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
         self._metrics = metrics
+        self._model_metrics = model_metrics
+        self._reported_items = 0
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
@@ -164,7 +168,7 @@ class MicroBatcher(Generic[Item, Result]):
             waited = start - waiting.since
             waiting.trace.add("queue", waited)
             waiting.trace.place = "executing"
-            self._metrics.waited(self._op, waited)
+            self._model_metrics.waited(self._op, waited)
         try:
             await self._call(batch, trigger)
         except Exception as error:
@@ -184,7 +188,7 @@ class MicroBatcher(Generic[Item, Result]):
                 _fail(waiting, error)
 
     async def _call(self, batch: list[_Waiting[Item, Result]], trigger: str) -> None:
-        self._metrics.batch(self._op, len(batch), trigger)
+        self._model_metrics.batch(self._op, len(batch), trigger)
         self._busy_items = len(batch)
         start = time.monotonic()
         loop = asyncio.get_running_loop()
@@ -202,13 +206,14 @@ class MicroBatcher(Generic[Item, Result]):
         self._seconds_per_item = mean + _NEWEST_WEIGHT * (per_item - mean)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
-                self._metrics.wasted(self._op, per_item)
+                self._model_metrics.wasted(self._op, per_item)
                 continue
             waiting.trace.add("inference", seconds)
             waiting.future.set_result(result)
 
     def _report_queue(self) -> None:
-        self._metrics.queue_items(self._op, len(self._queue))
+        self._model_metrics.queue_items(self._op, len(self._queue) - self._reported_items)
+        self._reported_items = len(self._queue)
 
 
 def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:

@@ -10,6 +10,7 @@ from serving.admission import Admission
 from serving.batcher import MicroBatcher
 from serving.commands import DecodeCommand, EncodeCommand, Encoded, OutputForm, Picture, Pixels, StopReason
 from serving.config import BYTES_PER_PIXEL_IN_WORK, ServingConfig
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.model import ServedModel
 from serving.pictures import PicturePool
@@ -39,12 +40,18 @@ class Pipeline:
     """Runs commands on one model."""
 
     def __init__(
-        self, model: ServedModel, config: ServingConfig, admission: Admission, metrics: Metrics
+        self,
+        model: ServedModel,
+        config: ServingConfig,
+        admission: Admission,
+        metrics: Metrics,
+        model_metrics: ModelMetrics,
     ) -> None:
         self.model = model
+        self.metrics = model_metrics
         self._config = config
         self._admission = admission
-        self._metrics = metrics
+        self._server_metrics = metrics
         self._pictures = PicturePool(config.effective_image_threads)
         self._encoder = MicroBatcher(
             "encode",
@@ -52,6 +59,7 @@ class Pipeline:
             max_batch_size=config.max_batch_size,
             max_queue_items=config.max_queue_items,
             metrics=metrics,
+            model_metrics=model_metrics,
         )
         self._decoder = MicroBatcher(
             "decode",
@@ -59,6 +67,7 @@ class Pipeline:
             max_batch_size=config.max_batch_size,
             max_queue_items=config.max_queue_items,
             metrics=metrics,
+            model_metrics=model_metrics,
         )
 
     def start(self) -> None:
@@ -74,7 +83,7 @@ class Pipeline:
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
-        with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
+        with self._admission.memory(trace.method, "encode", _size_in_work(command.source), self.metrics):
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)
             whole = await self._encoder.submit(pixels, key, trace)
@@ -84,13 +93,13 @@ class Pipeline:
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
-        with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source)):
+        with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source), self.metrics):
             pixels = await self._decoder.submit(sequence, realism, trace)
             with trace.measure("image_encode", "executing"):
                 picture = await self._pictures.write(pixels, form)
         self._check_reply_size(picture)
-        self._metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
-        self._metrics.tokens("decode", sequence.length)
+        self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
+        self.metrics.tokens("decode", sequence.length)
         return picture
 
     async def run_beside_loop(self, work: Callable[[], Result]) -> Result:
@@ -100,7 +109,7 @@ class Pipeline:
     def count_cut(self, command: DecodeCommand) -> None:
         """Note whether a stream came shortened."""
         if command.was_cut:
-            self._metrics.decoded_cut_stream()
+            self.metrics.decoded_cut_stream()
 
     async def _pixels(self, command: EncodeCommand, trace: RequestTrace) -> Pixels:
         if command.pixels is not None:
@@ -110,7 +119,7 @@ class Pipeline:
             with trace.measure("image_decode", "decoding"):
                 pixels = await self._pictures.read(command.file, self._config.image_limits)
             size_bytes = len(command.file)
-        self._metrics.image("encode", command.format, command.source.area_px, size_bytes)
+        self._server_metrics.image("encode", command.format, command.source.area_px, size_bytes)
         return pixels
 
     def _rated(self, whole: TokenSequence, command: EncodeCommand) -> Encoded:
@@ -118,10 +127,10 @@ class Pipeline:
         try:
             encoded = apply_rate(whole, command.rate)
         except InvalidRequest:
-            self._metrics.rate_target(kind, "unreachable")
+            self.metrics.rate_target(kind, "unreachable")
             raise
         short = encoded.stop_reason is StopReason.QUALITY_UNREACHABLE
-        self._metrics.rate_target(kind, "best_effort" if short else "met")
+        self.metrics.rate_target(kind, "best_effort" if short else "met")
         return encoded
 
     def _check_reply_size(self, picture: Picture) -> None:

@@ -25,6 +25,7 @@ from serving.admission import Admission, ServerState
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
+from serving.metrics.model import LoadedModel
 from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
 from serving.pipeline import Pipeline
@@ -96,14 +97,14 @@ class TesseraServer:
         self._attach(model)
         await self._health.set_serving()
         self.admission.state = ServerState.SERVING
-        self._set_ready(model, ready=True)
+        self._set_ready(ready=True)
         _log.info("serving", target=self.target, model=model.ref.name, fingerprint=model.ref.fingerprint)
 
     async def drain(self) -> bool:
         """Refuse new work and wait for the old; False if some was still there after the drain timeout."""
         await self._health.drain()
         if self._pipeline is not None:
-            self._set_ready(self._pipeline.model, ready=False)
+            self._set_ready(ready=False)
         await asyncio.sleep(self.config.drain_delay_s)
         self.admission.state = ServerState.DRAINING
         _log.info("draining", in_flight=self.admission.in_flight)
@@ -136,26 +137,26 @@ class TesseraServer:
 
     def _attach(self, model: ServedModel) -> None:
         ref = model.ref
-        self.metrics.model_loaded(
-            name=ref.name,
-            version=ref.version,
-            digest=ref.digest,
-            provider=model.providers[0],
-            load_s=model.load_s,
-            warmup_s=model.warmup_s,
+        metrics = self.metrics.of_model(ref.name)
+        metrics.loaded(
+            LoadedModel(
+                version=ref.version,
+                digest=ref.digest,
+                provider=model.providers[0],
+                load_s=model.load_s,
+                warmup_s=model.warmup_s,
+            )
         )
-        self.metrics.queue_limits(
-            items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes
-        )
-        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics)
+        metrics.queue_limits(items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes)
+        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics, metrics)
         self._pipeline.start()
         self._tokenizer_service.attach(self._pipeline)
         self._model_service.attach(model)
 
-    def _set_ready(self, model: ServedModel, *, ready: bool) -> None:
-        assert self._probes is not None  # start comes first
+    def _set_ready(self, *, ready: bool) -> None:
+        assert self._probes is not None and self._pipeline is not None  # start and load come first
         self._probes.ready = ready
-        self.metrics.model_ready(model.ref.name, model.ref.version, ready=ready)
+        self._pipeline.metrics.ready(ready)
 
     async def _beat(self) -> None:
         assert self._probes is not None  # start comes first

@@ -87,7 +87,7 @@ class TokenizerServicer:
             command = convert.parse_decode(request, self._pipeline.model, self._config)
         picture = await self._pipeline.decode(command.sequence, command.form, command.realism, trace)
         self._pipeline.count_cut(command)
-        self._metrics.stages("decode", trace.seconds)
+        self._pipeline.metrics.stages("decode", trace.seconds)
         model = self._pipeline.model
         return pb.DecodeResponse(
             image=replies.image_message(picture),
@@ -115,14 +115,15 @@ class TokenizerServicer:
             trace.place = "streaming"
             await context.write(preview)
             clock.tick()
-        self._metrics.stages("decode", trace.seconds)
+        self._pipeline.metrics.stages("decode", trace.seconds)
 
     async def _truncate(self, raw: bytes, trace: RequestTrace) -> pb.TruncateResponse:
         request = convert.parse_message(pb.TruncateRequest, raw)
         command = convert.parse_truncate(request, self._config)
         shorter = cut(command.sequence, command.budget)
-        self._metrics.tokens("truncate", shorter.length)
-        self._metrics.truncated(command.sequence.length - shorter.length)
+        is_ours = command.sequence.fingerprint == self._pipeline.model.ref.fingerprint
+        metrics = self._pipeline.metrics if is_ours else self._metrics.of_unknown_model
+        metrics.truncated(shorter.length, command.sequence.length - shorter.length)
         return replies.truncate_reply(command.sequence, shorter, self._pipeline.model)
 
     @property
@@ -146,10 +147,10 @@ class TokenizerServicer:
 
     def _count_encoded(self, encoded: Encoded, trace: RequestTrace) -> None:
         sequence = encoded.sequence
-        self._metrics.tokens("encode", encoded.length)
+        self._pipeline.metrics.tokens("encode", encoded.length)
         size_bytes = header_size_bytes(sequence.source, sequence.canvas) + encoded.length
-        self._metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
-        self._metrics.stages("encode", trace.seconds)
+        self._pipeline.metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
+        self._pipeline.metrics.stages("encode", trace.seconds)
 
     def _unary(
         self, method: str, behaviour: Callable[[bytes, RequestTrace], Awaitable[Any]], reply: Any

@@ -25,10 +25,12 @@ class Bench:
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[list[int]] = []
+        metrics = Metrics(())
         self.batcher: MicroBatcher[int, int] = MicroBatcher(
             "encode",
             self._double,
-            metrics=Metrics(()),
+            metrics=metrics,
+            model_metrics=metrics.of_model("fake"),
             **{"max_batch_size": 4, "max_queue_items": 8} | limits,
         )
 
