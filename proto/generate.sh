@@ -6,4 +6,5 @@ cd "$(dirname "$0")"
 out="${1:-.}"
 exec "${PYTHON:-python}" -m grpc_tools.protoc -I . -I ../third_party/proto \
     --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
-    tessera/v1/types.proto tessera/v1/tokenizer_service.proto tessera/v1/model_service.proto
+    tessera/v1/types.proto tessera/v1/tokenizer_service.proto tessera/v1/model_service.proto \
+    tessera/admin/v1/admin_service.proto
