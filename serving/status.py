@@ -3,10 +3,11 @@
 StatusError                 raised by serving itself
 ├── InvalidRequest          INVALID_ARGUMENT, with the field that is wrong
 ├── ModelNotFound           NOT_FOUND
+├── ModelConflict, ModelRequired, ModelLoadFailed   FAILED_PRECONDITION, to an operator who changes models
 ├── StreamTooShort          FAILED_PRECONDITION   CODESTREAM_TRUNCATED
 ├── Unsupported             UNIMPLEMENTED
 ├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
-├── NotReady, Draining      UNAVAILABLE
+├── NotReady, Draining, ModelUnloaded               UNAVAILABLE
 └── DeadlineUnmeetable      DEADLINE_EXCEEDED
     └── DeadlinePassed      the same, after the request was accepted
 TokenizerError              see tokenizer/errors.py; what a caller of the library can cause
@@ -73,6 +74,27 @@ class ModelNotFound(StatusError):
     reason = "MODEL_NOT_FOUND"
 
 
+class ModelConflict(StatusError):
+    """Another content, or the same one, goes by this name and version already."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_CONFLICT"
+
+
+class ModelRequired(StatusError):
+    """Requests without a model's name would have none."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_REQUIRED"
+
+
+class ModelLoadFailed(StatusError):
+    """A model that cannot be loaded or run; metadata `cause` says why."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_LOAD_FAILED"
+
+
 class StreamTooShort(StatusError):
     """A whole stream was asked for, and this one was cut."""
 
@@ -110,6 +132,13 @@ class Draining(StatusError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SERVER_DRAINING"
+
+
+class ModelUnloaded(StatusError):
+    """The model left the service before it came to this request, which had more time than a drain gives."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "MODEL_UNLOADED"
 
 
 class DeadlineUnmeetable(StatusError):

@@ -31,7 +31,18 @@ ONLY_IN = {
     "prometheus_client": {f"serving/metrics/{name}.py" for name in ("declare", "model", "server")},
     "tessera": {
         f"serving/{name}.py"
-        for name in ("client", "convert", "model_service", "replies", "server", "service")
+        for name in (
+            "admin",
+            "cli/admin",
+            "client",
+            "convert",
+            "model_service",
+            "replies",
+            "served_rpcs",
+            "server",
+            "service",
+            "wanted_model",
+        )
     },
 }
 

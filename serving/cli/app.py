@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import local, remote
+from serving.cli import admin, local, remote
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client, name="client")
+administration = typer.Typer(no_args_is_help=True, help="Change a running server.", epilog=EXIT_CODES)
+app.add_typer(administration, name="admin")
 
 
 def main() -> None:
@@ -71,3 +73,5 @@ for command in (local.encode, local.decode, local.truncate, local.info, remote.s
     app.command()(one_line_errors(command))
 client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))
+for change in (admin.models, admin.load, admin.unload, admin.reload, admin.log_level):
+    administration.command()(one_line_errors(change))

@@ -92,6 +92,7 @@ class ModelSeries:
         self.ready = declare.gauge("tessera_model_ready", "1 while the model takes requests.", which)
         self.load = declare.gauge("tessera_model_load_seconds", "Time to load the model.", which)
         self.warmup = declare.gauge("tessera_model_warmup_seconds", "Time to warm it up.", which)
+        self.reloads = declare.counter("tessera_model_reloads_total", "Reloads.", ("model", "result"))
 
     def _create_series(self, name: str) -> None:
         works = [(name, op) for op in sets.OPS]
@@ -114,6 +115,7 @@ class ModelSeries:
             self.truncate_saved,
         ):
             create_series(metric, [(name,)])
+        create_series(self.reloads, ((name, result) for result in sets.RELOAD_RESULTS))
         targets = ((name, kind, result) for kind in sets.RATE_KINDS for result in sets.RATE_RESULTS)
         create_series(self.rate_targets, targets)
 
@@ -223,6 +225,10 @@ class ModelMetrics:
         self._series.takes_requests[which] += ready - self._is_ready
         self._is_ready = ready
         self._series.ready.labels(*which).set(self._series.takes_requests[which] > 0)
+
+    def reloaded(self, result: str) -> None:
+        """An operator had this model loaded again; `failed` left it as it was."""
+        self._series.reloads.labels(self._name, result).inc()
 
     def retire(self) -> None:
         """Take back what this generation added; remove the gauges that no other generation has a part in."""

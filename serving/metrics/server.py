@@ -53,6 +53,10 @@ class Metrics:
         """What /metrics answers."""
         return generate_latest(self.registry)
 
+    def serve_also(self, rpcs: Iterable[Rpc]) -> None:
+        """Further RPCs, of another port of the same server."""
+        self._create_rpc_series(rpcs)
+
     def of_model(self, name: str) -> ModelMetrics:
         """What a new generation of this model counts with, until its `retire`."""
         return self._models.of(name)

@@ -31,6 +31,7 @@ STAGES = {
 TRIGGERS = ("full", "idle", "retry")
 RATE_KINDS = ("all", "tokens", "bytes", "quality")
 RATE_RESULTS = ("met", "best_effort", "unreachable")
+RELOAD_RESULTS = ("ok", "failed")
 UNKNOWN_MODEL = "unknown"
 UNKNOWN_RPC = ("unknown", "unknown", "unknown")
 

@@ -21,7 +21,7 @@ from running_server import as_file
 from serving.client import TokenizerClient
 from serving.client_errors import Unavailable
 from serving.limits import CLIENT_KEEPALIVE_S
-from serving.server import channel_options
+from serving.server_channel import channel_options
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc
 from tessera.v1 import types_pb2 as types

@@ -25,7 +25,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServingConfig]:
 
     def run(config: ServingConfig) -> int:
         configs.append(config)
-        return 1 if config.model == "broken" else 0
+        return 1 if config.model_sources == ("broken",) else 0
 
     monkeypatch.setattr("serving.server.run", run)
     return configs
