@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from serving.generation import Generation, ModelState, ModelStatus
+from serving.memory import give_back
 from serving.model import ModelRef, ServedModel
 from serving.pipeline import Pipeline
 from serving.status import (
@@ -145,7 +146,7 @@ class ModelRegistry:
             await self._retire(generation)
             _log.info("model unloaded", **_facts(generation))
 
-        await self._run(change())
+        await self._run(change(), frees=True)
 
     async def reload(self, name: str = "") -> Generation:
         """Load a model again from its source and let the new one take over; returns once the old is freed.
@@ -156,16 +157,17 @@ class ModelRegistry:
         async def change() -> Generation:
             return await self._reload(self.find(name))
 
-        return await self._run(change())
+        return await self._run(change(), frees=True)
 
     async def reload_all(self) -> None:
         """Reload each model; one that fails stays as it is, and is in the log."""
-        for old in self._in_service:
-            ref = old.ref
+        # Their names, and not the models: who holds those keeps them in memory.
+        names = [f"{generation.ref.name}@{generation.ref.version}" for generation in self._in_service]
+        for name in names:
             try:
-                await self.reload(f"{ref.name}@{ref.version}")
+                await self.reload(name)
             except StatusError as error:
-                _log.error("reload failed", model=ref.name, version=ref.version, text=str(error))
+                _log.error("reload failed", model=name, reason=error.reason, text=str(error))
 
     async def stop(self) -> None:
         """Stop every model after its batches in work. No change is begun any more."""
@@ -184,12 +186,18 @@ class ModelRegistry:
 
     # Steps -----------------------------------------------------------------------------------------------
 
-    async def _run(self, change: Coroutine[None, None, Result]) -> Result:
+    async def _run(self, change: Coroutine[None, None, Result], *, frees: bool = False) -> Result:
         """Run a change alone, and to its end even if its caller leaves meanwhile."""
 
         async def alone() -> Result:
-            async with self._one_at_a_time:
-                return await change
+            try:
+                async with self._one_at_a_time:
+                    result = await change
+                    if frees:
+                        await asyncio.to_thread(give_back)
+                    return result
+            finally:
+                change.close()  # one that was cancelled while it waited for its turn has not begun
 
         if self._closed:
             change.close()
