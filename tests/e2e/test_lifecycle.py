@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -96,6 +97,21 @@ def test_the_process_says_where_it_is_and_what_it_is_set_to(process):
     assert lines[0]["config"]["drain_timeout_s"] == 10.0
     with TokenizerClient(ports["target"], timeout_s=2) as client, pytest.raises(Unavailable):
         client.server_info()
+
+
+def test_sighup_loads_the_models_again_and_no_request_fails(process, photo):
+    child, ports = process
+    with TokenizerClient(ports["target"]) as client, ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(client.encode, photo)
+        child.send_signal(signal.SIGHUP)
+        assert begun.result(20).length == 1560
+        assert client.encode(photo).length == 1560
+        assert client.is_serving()
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=15)
+    assert child.returncode == 0
+    events = [json.loads(line)["event"] for line in err.decode().splitlines()]
+    assert events == ["starting", "serving", "model reloaded", "draining", "stopped"]
 
 
 def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(tmp_path):

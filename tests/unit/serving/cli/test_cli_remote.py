@@ -42,6 +42,25 @@ def test_serve_puts_flags_over_the_environment(
     assert config.providers == ("cuda", "cpu")
 
 
+@pytest.mark.parametrize(("variable", "value"), [("TESSERA_MODEL", "x"), ("TESSERA_MODELS", '["x", "y"]')])
+def test_model_flags_win_over_either_variable(
+    served: list[ServingConfig], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert Ran("serve", "--model", "a", "--model", "b", "--admin-port", "0").code == 0
+    (config,) = served
+    assert (config.model_sources, config.admin_port) == (("a", "b"), 0)
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_wrong_use(
+    served: list[ServingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESSERA_MODELS", "a,b")
+    ran = Ran("serve")
+    assert ran.code == 2 and "models" in ran.err and "JSON" in ran.err
+    assert served == []
+
+
 def test_serve_passes_on_the_exit_code_of_the_server(served: list[ServingConfig]) -> None:
     assert Ran("serve", "--model", "broken").code == 1
     assert len(served) == 1
