@@ -114,17 +114,32 @@ def test_sighup_loads_the_models_again_and_no_request_fails(process, photo):
     assert events == ["starting", "serving", "model reloaded", "draining", "stopped"]
 
 
-def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(tmp_path):
+@pytest.mark.parametrize("setting", ["port", "admin_port", "metrics_port"])
+def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(setting):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        ports = {"port": 0, "metrics_port": 0, setting: taken.getsockname()[1]}
         code = (
             "from serving.config import ServingConfig; from serving.server import run;"
-            f"raise SystemExit(run(ServingConfig(port={taken.getsockname()[1]}, metrics_port=0)))"
+            f"raise SystemExit(run(ServingConfig(**{ports})))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "cannot listen" in done.stderr.decode()
+    last = json.loads(done.stderr.decode().splitlines()[-2])
+    assert (last["event"], last["reason"]) == ("cannot serve", "OS_ERROR")
+
+
+def test_a_model_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    code = (
+        "from serving.config import ServingConfig; from serving.server import run;"
+        "raise SystemExit(run(ServingConfig(port=0, metrics_port=0, models=('default', 'nowhere'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    last = json.loads(done.stderr.decode().splitlines()[-2])
+    assert (last["event"], last["reason"]) == ("cannot serve", "MODEL_LOAD_FAILED")
+    assert "nowhere" in last["text"]
 
 
 def test_health_knows_each_service_and_only_those(running):
