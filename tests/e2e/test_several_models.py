@@ -234,7 +234,8 @@ def test_a_request_that_has_begun_ends_on_the_model_it_began_on(running, stub, p
     begun = stub.Encode.future(pb.EncodeRequest(image=types.Image(encoded=png)), timeout=20)
     running.eventually(lambda: old.calls == [("encode", 1)])
     reloading = running.begin(running.server.models.reload())
-    running.eventually(lambda: encode(stub, png).model.version == "2")
+    running.eventually(lambda: running.server.models.find().ref.version == "2")
+    assert encode(stub, png).model.version == "2"
     assert not begun.done()
     old.gate.set()
     assert begun.result().codestream.model.version == "1"
@@ -278,15 +279,9 @@ def test_unloading_waits_for_leases_and_takes_the_gauges_along(running, stub, pn
     begun = stub.Encode.future(pb.EncodeRequest(model="other", image=types.Image(encoded=png)), timeout=20)
     running.eventually(lambda: other.calls == [("encode", 1)])
     unloading = running.begin(running.server.models.unload("other"))
-
-    def is_gone() -> bool:
-        try:
-            encode(stub, png, "other")
-        except NotFound:
-            return True
-        return False
-
-    running.eventually(is_gone)
+    running.eventually(lambda: len(running.server.models.in_service) == 1)
+    with pytest.raises(NotFound):
+        encode(stub, png, "other")
     assert not unloading.done()
     other.gate.set()
     assert begun.result().codestream.model.name == "other"
