@@ -25,4 +25,5 @@ if [ ! -d "$tools" ]; then
 fi
 PYTHONPATH="$tools" exec "$python" -W ignore::DeprecationWarning -m grpc_tools.protoc \
     -I . -I ../third_party/proto --python_out="$out" --pyi_out="$out" --grpc_python_out="$out" \
-    tessera/v1/types.proto tessera/v1/tokenizer_service.proto tessera/v1/model_service.proto
+    tessera/v1/types.proto tessera/v1/tokenizer_service.proto tessera/v1/model_service.proto \
+    tessera/admin/v1/admin_service.proto

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 
 from serving.memory import MemoryBudget
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.metrics.sets import BULK_METHODS
 from serving.status import Draining, NotReady, QueueFull
@@ -102,7 +103,9 @@ class Admission:
                 self._idle.set()
 
     @asynccontextmanager
-    async def memory(self, trace: RequestTrace, op: str, size_bytes: int) -> AsyncIterator[None]:
+    async def memory(
+        self, trace: RequestTrace, op: str, size_bytes: int, model_metrics: ModelMetrics
+    ) -> AsyncIterator[None]:
         """Memory of one picture, from before it is decoded until it is done.
 
         A bulk item waits for it; a single request raises QueueFull where there is none.
@@ -114,12 +117,12 @@ class Admission:
         else:
             self._take_or_refuse(trace.method, size_bytes)
             give_back = self._memory.give
-        self._metrics.queue_bytes(op, +size_bytes)
+        model_metrics.queue_bytes(op, +size_bytes)
         try:
             yield
         finally:
             give_back(size_bytes)
-            self._metrics.queue_bytes(op, -size_bytes)
+            model_metrics.queue_bytes(op, -size_bytes)
 
     def _take_or_refuse(self, method: str, size_bytes: int) -> None:
         if not self._memory.take(size_bytes):

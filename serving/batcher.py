@@ -5,14 +5,16 @@
       └ refused
 
 A batch is whatever waits when the worker becomes free: nobody waits for company, since on a CPU the cost
-of a batch grows with its size.
+of a batch grows with its size. All state belongs to the event loop; only `work` runs in the thread.
 
 Items of bulk streams stand in a lane of their own, which is looked at only while the queue is empty: they
 take the model time that single requests leave, and count neither against the limit of the queue nor in its
 expected wait. At most the one bulk batch in work is ever in front of a single request. Whoever submits bulk
 items bounds how many there are (`serving/bulk.py`).
 
-All state belongs to the event loop; only `work` runs in the thread.
+Batchers of several models share `turns`, a semaphore that bounds the model calls at one time: each call takes
+all the threads it may. A batcher asks for one turn at a time and turns are given in the order of asking, so
+none starves.
 """
 
 from __future__ import annotations
@@ -25,8 +27,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
-from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
+from serving.status import DeadlinePassed, DeadlineUnmeetable, ModelUnloaded, QueueFull
 from serving.trace import RequestTrace
 
 Item = TypeVar("Item")
@@ -58,45 +61,58 @@ class MicroBatcher(Generic[Item, Result]):
         max_batch_size: int,
         max_queue_items: int,
         metrics: Metrics,
+        model_metrics: ModelMetrics,
+        turns: asyncio.Semaphore | None = None,
     ) -> None:
         self._op = op
         self._work = work
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
         self._metrics = metrics
+        self._model_metrics = model_metrics
+        self._reported_items = 0
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._bulk: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
         self._runner: asyncio.Task[None] | None = None
         self._seconds_per_item = 0.0
-        self._busy_items = 0
+        self._turns = turns or asyncio.Semaphore()
+        self._in_work: list[_Waiting[Item, Result]] = []
+        self._stopped = False
 
     def start(self) -> None:
         """Begin to take batches; needs a running event loop."""
         self._runner = asyncio.create_task(self._run(), name=f"batcher-{self._op}")
 
     async def stop(self) -> None:
-        """Stop after the batch in work; what still waits is cancelled."""
+        """Stop at once; what waits or is in work fails with ModelUnloaded."""
+        self._stopped = True
+        unfinished = [*self._in_work, *self._queue, *self._bulk]
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
-        for lane in (self._queue, self._bulk):
-            for waiting in lane:
-                waiting.future.cancel()
-            lane.clear()
+            self._runner = None
+        for waiting in unfinished:
+            _fail(waiting, _unloaded())
+        self._queue.clear()
+        self._bulk.clear()
+        self._report_queue()
         # A thread inside the model cannot be stopped; it ends with its batch.
         self._thread.shutdown(wait=False)
 
     @property
     def expected_wait_s(self) -> float:
         """How long a new single request would wait, from the recent time per item."""
-        return (len(self._queue) + self._busy_items) * self._seconds_per_item
+        return (len(self._queue) + len(self._in_work)) * self._seconds_per_item
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
-        """The result of this item. Raises what `work` raised for it, or DeadlineUnmeetable; a single request
-        is also refused with QueueFull.
+        """The result of this item.
+
+        Raises DeadlineUnmeetable, ModelUnloaded, what `work` raised for it; a single request QueueFull, too.
         """
+        if self._stopped:
+            raise _unloaded()
         if not trace.is_bulk:
             self._check_room(trace)
         trace.place = "queued"
@@ -136,9 +152,11 @@ class MicroBatcher(Generic[Item, Result]):
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take(self._queue) or self._take(self._bulk)
-            if batch:
-                await self._execute(batch)
+            async with self._turns:
+                batch = self._take(self._queue) or self._take(self._bulk)
+                if batch:
+                    await self._execute(batch)
+                del batch  # or the last pictures would stay until the next ones come
             if not self._queue and not self._bulk:
                 self._wake.clear()
 
@@ -179,7 +197,8 @@ class MicroBatcher(Generic[Item, Result]):
             waiting.trace.place = "executing"
             if not waiting.trace.is_bulk:
                 # What a single request meets: alerts and autoscaling follow it.
-                self._metrics.waited(self._op, waited)
+                self._model_metrics.waited(self._op, waited)
+        self._in_work = batch
         try:
             await self._call(batch, trigger)
         except Exception as error:
@@ -187,6 +206,8 @@ class MicroBatcher(Generic[Item, Result]):
                 _fail(batch[0], error)
                 return
             await self._call_one_by_one(batch)
+        finally:
+            self._in_work = []
 
     async def _call_one_by_one(self, batch: list[_Waiting[Item, Result]]) -> None:
         """After a batch failed: an item that breaks the model must not take its neighbours with it."""
@@ -199,16 +220,12 @@ class MicroBatcher(Generic[Item, Result]):
                 _fail(waiting, error)
 
     async def _call(self, batch: list[_Waiting[Item, Result]], trigger: str) -> None:
-        self._metrics.batch(self._op, len(batch), trigger)
-        self._busy_items = len(batch)
+        self._model_metrics.batch(self._op, len(batch), trigger)
         start = time.monotonic()
         loop = asyncio.get_running_loop()
         items = [waiting.item for waiting in batch]
-        try:
-            results = await loop.run_in_executor(self._thread, self._work, batch[0].key, items)
-            self._deliver(batch, results, time.monotonic() - start)
-        finally:
-            self._busy_items = 0
+        results = await loop.run_in_executor(self._thread, self._work, batch[0].key, items)
+        self._deliver(batch, results, time.monotonic() - start)
 
     def _deliver(self, batch: list[_Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
         assert len(results) == len(batch), "one result per item"
@@ -217,13 +234,18 @@ class MicroBatcher(Generic[Item, Result]):
         self._seconds_per_item = mean + _NEWEST_WEIGHT * (per_item - mean)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
-                self._metrics.wasted(self._op, per_item)
+                self._model_metrics.wasted(self._op, per_item)
                 continue
             waiting.trace.add("inference", seconds)
             waiting.future.set_result(result)
 
     def _report_queue(self) -> None:
-        self._metrics.queue_items(self._op, len(self._queue))
+        self._model_metrics.queue_items(self._op, len(self._queue) - self._reported_items)
+        self._reported_items = len(self._queue)
+
+
+def _unloaded() -> ModelUnloaded:
+    return ModelUnloaded("the model left the service while the request waited", retry_after_s=0.0)
 
 
 def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:

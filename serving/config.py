@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from serving import limits
@@ -37,13 +38,29 @@ class ServingConfig(SecuritySettings):
         None, description="File that receives both ports as JSON once the server serves."
     )
 
-    model: str = Field("default", description="Name of a shipped model, or a folder with one.")
+    model: str | None = Field(
+        None, min_length=1, description="Name of a shipped model, or a folder with one; unset: the default."
+    )
+    models: tuple[str, ...] = Field(
+        (), description="Several of the same, in place of `model`; the first is the default."
+    )
     providers: tuple[str, ...] = Field(("cpu",), description="Execution providers, most wanted first.")
     num_threads: int = Field(
         0, ge=0, le=1024, description="Threads of one model call; 0 counts the processors of this cgroup."
     )
     image_threads: int = Field(
         0, ge=0, le=64, description="Threads that decode and encode pictures; 0 means at most 2."
+    )
+
+    max_model_calls: int = Field(
+        2, ge=1, le=64, description="Most model calls at once, over all models and both operations."
+    )
+    model_drain_timeout_s: float = Field(
+        60.0, ge=0, description="Longest wait for the requests of a model that is reloaded or unloaded."
+    )
+    admin_host: str = Field("127.0.0.1", description="Address of AdminService; only this machine's own.")
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of AdminService; unset: there is none; 0 takes a free one."
     )
 
     max_batch_size: int = Field(4, ge=1, le=256, description="Most pictures in one model call.")
@@ -124,6 +141,27 @@ class ServingConfig(SecuritySettings):
         self.check_exposure(self.host)
         return self
 
+    @field_validator("admin_host")
+    @classmethod
+    def _check_admin_host_is_this_machine(cls, host: str) -> str:
+        """Whoever reaches the admin port has models of his choice run here."""
+        if host != "localhost" and not _is_loopback(host):
+            raise ValueError(f"must be a loopback address such as 127.0.0.1 or ::1, got {host!r}")
+        return host
+
+    @model_validator(mode="after")
+    def _check_models(self) -> Self:
+        if self.models and self.model is not None:
+            raise ValueError("give model or models, not both")
+        if "" in self.models or len(set(self.models)) < len(self.models):
+            raise ValueError(f"models must be different and not empty, got {list(self.models)}")
+        return self
+
+    @property
+    def model_sources(self) -> tuple[str, ...]:
+        """What is served: names or folders, the default first."""
+        return self.models or (self.model or "default",)
+
     @property
     def effective_num_threads(self) -> int:
         """Threads of one model call, with 0 resolved."""
@@ -143,9 +181,18 @@ class ServingConfig(SecuritySettings):
         """All settings as they are in force, for the log line at start."""
         values = self.model_dump(mode="json")
         return values | {
+            "model": self.model_sources[0],
+            "models": self.model_sources,
             "num_threads": self.effective_num_threads,
             "image_threads": self.effective_image_threads,
         }
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def describe_invalid(error: ValidationError) -> str:

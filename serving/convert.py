@@ -27,7 +27,7 @@ from serving.commands import (
 )
 from serving.config import ServingConfig
 from serving.model import ServedModel
-from serving.status import InvalidRequest, ModelNotFound, StreamTooShort, Unsupported
+from serving.status import InvalidRequest, StreamTooShort, Unsupported
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
 from tokenizer import bitstream
@@ -83,7 +83,6 @@ def parse_encode(
     request: pb.EncodeRequest | pb.EncodeStreamRequest, model: ServedModel, config: ServingConfig
 ) -> EncodeCommand:
     """A picture with its size known from the header, and a rate."""
-    check_model(request.model, model)
     rate = _parse_rate(request.rate)
     coding = _parse_coding(request.options.coding, "options.coding", model)
     canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, model, config)
@@ -102,7 +101,6 @@ def parse_encode(
 
 def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingConfig) -> DecodeCommand:
     """A stream of this model, whose picture may be made here."""
-    check_model(request.model, model)
     realism = _parse_realism(request.options, model)
     whole = _parse_source(request, model, config)
     if whole.fingerprint != model.ref.fingerprint:
@@ -147,13 +145,6 @@ def parse_truncate(request: pb.TruncateRequest, config: ServingConfig) -> Trunca
     if rate.budget is not None and rate.budget.min_psnr_db is not None:
         raise Unsupported("a codestream carries no quality; ask Encode for it", field="rate.quality")
     return TruncateCommand(sequence, rate.budget)
-
-
-def check_model(name: str, model: ServedModel) -> None:
-    """Raises ModelNotFound unless `name` is empty, this model's name, or name@version."""
-    ref = model.ref
-    if name not in ("", ref.name, f"{ref.name}@{ref.version}"):
-        raise ModelNotFound(f"no model {name!r} here", field="model", metadata={"served": ref.name})
 
 
 def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixels | None, str]:

@@ -47,17 +47,24 @@ def configure(level: str) -> logging.handlers.QueueListener:
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        # So that `set_level` reaches the loggers that are there already.
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
     root.handlers = [handler]
     # Libraries speak at debug level of every turn of the event loop and every chunk of a PNG.
     root.setLevel(logging.WARNING)
-    logging.getLogger("tessera").setLevel(level.upper())
+    set_level(level)
     listener = logging.handlers.QueueListener(lines, logging.StreamHandler(sys.stderr))
     listener.start()
     return listener
+
+
+def set_level(level: str) -> None:
+    """Log lines of this level and above from now on: debug, info, warning or error."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    logging.getLogger("tessera").setLevel(number)
 
 
 def request_id(given: str | None) -> str:

@@ -16,7 +16,7 @@ from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.sequence import TokenSequence
 
-LoadTokenizer = Callable[[ServingConfig], Tokenizer]
+LoadTokenizer = Callable[[str, ServingConfig], Tokenizer]
 
 WARM_UP_SIZE = Size(256, 256)
 
@@ -55,17 +55,17 @@ class ServedModel:
         return most if sequence.coding is Coding.FIXED or sequence.length == most else None
 
 
-def load_tokenizer(config: ServingConfig) -> Tokenizer:
-    """The model that the settings name. Raises ArtifactError or ProviderError."""
+def load_tokenizer(source: str, config: ServingConfig) -> Tokenizer:
+    """The model of this name or folder. Raises ArtifactError or ProviderError."""
     return ImageTokenizer.from_pretrained(
-        config.model, providers=config.providers, num_threads=config.effective_num_threads
+        source, providers=config.providers, num_threads=config.effective_num_threads
     )
 
 
-def load_and_warm_up(config: ServingConfig, load: LoadTokenizer = load_tokenizer) -> ServedModel:
+def load_and_warm_up(source: str, config: ServingConfig, load: LoadTokenizer) -> ServedModel:
     """A model that has already worked once at each batch size that matters; takes seconds."""
     start = time.monotonic()
-    tokenizer = load(config)
+    tokenizer = load(source, config)
     loaded = time.monotonic()
     predicts_quality = _warm_up(tokenizer, config.max_batch_size)
     return ServedModel(

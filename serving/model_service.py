@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving import convert, replies
+from serving import replies
 from serving.admission import Admission, ServerState
 from serving.config import ServingConfig
-from serving.model import ServedModel
-from serving.status import InvalidRequest, NotReady
+from serving.generation import Generation
+from serving.models import ModelRegistry
+from serving.status import InvalidRequest
 from tessera.v1 import model_service_pb2 as pb
 from tessera.v1 import model_service_pb2_grpc as pb_grpc
 
@@ -16,33 +17,30 @@ SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"].full_name
 
 
 class ModelServicer(pb_grpc.ModelServiceServicer):
-    """One model, default and only."""
+    """What is in service, and the limits it has."""
 
-    def __init__(self, config: ServingConfig, admission: Admission, version: str) -> None:
+    def __init__(
+        self, config: ServingConfig, admission: Admission, models: ModelRegistry, version: str
+    ) -> None:
         self._config = config
         self._admission = admission
+        self._models = models
         self._version = version
-        self._attached: ServedModel | None = None
-
-    def attach(self, model: ServedModel) -> None:
-        """Begin to show this model."""
-        self._attached = model
 
     async def ListModels(  # noqa: N802
         self, request: pb.ListModelsRequest, context: Any
     ) -> pb.ListModelsResponse:
-        """All models on one page."""
+        """All models on one page, the default first."""
         if request.page_token or request.page_size < 0:
             message = "there is one page; page_size is 0 or more"
             raise InvalidRequest(message, reason="OPTION_INVALID", field="page_token")
-        return pb.ListModelsResponse(models=[replies.model_message(self._model)])
+        return pb.ListModelsResponse(models=[self._message(served) for served in self._models.in_service])
 
     async def GetModel(  # noqa: N802
         self, request: pb.GetModelRequest, context: Any
     ) -> pb.GetModelResponse:
-        """One model by `name` or `name@version`."""
-        convert.check_model(request.name, self._model)
-        return pb.GetModelResponse(model=replies.model_message(self._model))
+        """One model by `name`, `name@version` or `name@sha256:digest`; the default without."""
+        return pb.GetModelResponse(model=self._message(self._models.find(request.name)))
 
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Any
@@ -51,8 +49,5 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
         ready = self._admission.state is ServerState.SERVING
         return replies.server_info(self._config, self._version, ready=ready)
 
-    @property
-    def _model(self) -> ServedModel:
-        if self._attached is None:
-            raise NotReady("the model is still loading", retry_after_s=1.0)
-        return self._attached
+    def _message(self, served: Generation) -> pb.Model:
+        return replies.model_message(served.pipeline.model, is_default=served is self._models.in_service[0])

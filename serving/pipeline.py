@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
 
 from serving.admission import Admission
 from serving.batcher import MicroBatcher
-from serving.commands import DecodeCommand, EncodeCommand, Encoded, OutputForm, Picture, Pixels, StopReason
+from serving.commands import (
+    DecodeCommand,
+    EncodeCommand,
+    Encoded,
+    OutputForm,
+    Picture,
+    Pixels,
+    StopReason,
+    Tokenizer,
+)
 from serving.config import BYTES_PER_PIXEL_IN_WORK, ServingConfig
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.model import ServedModel
 from serving.pictures import PicturePool
@@ -21,8 +32,6 @@ from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
-
-Result = TypeVar("Result")
 
 # Room for the fields around a picture in its reply.
 _REPLY_OVERHEAD_BYTES = 4096
@@ -36,35 +45,53 @@ class _EncodeKey:
     canvas_area_px: int
 
 
+@dataclass(frozen=True, slots=True)
+class SharedResources:
+    """What all models of a server have together: limits, memory, threads for pictures, processors."""
+
+    config: ServingConfig
+    admission: Admission
+    metrics: Metrics
+    pictures: PicturePool
+    turns: asyncio.Semaphore
+    """One for each model call that may run at the same time."""
+
+
 class Pipeline:
     """Runs commands on one model."""
 
     def __init__(
         self,
         model: ServedModel,
-        config: ServingConfig,
-        admission: Admission,
-        metrics: Metrics,
-        pictures: PicturePool,
+        shared: SharedResources,
+        metrics: ModelMetrics,
     ) -> None:
         self.model = model
-        self._config = config
-        self._admission = admission
-        self._metrics = metrics
-        self._pictures = pictures
-        self._encoder = MicroBatcher(
+        self.metrics = metrics
+        self._config = shared.config
+        self._admission = shared.admission
+        self._server_metrics = shared.metrics
+        self._pictures = shared.pictures
+        # No method of this object among what the batchers hold: a cycle would keep the model in memory until
+        # a garbage collection, which never comes to what was frozen after the start.
+        tokenizer = model.tokenizer
+        self._encoder: MicroBatcher[Pixels, TokenSequence] = MicroBatcher(
             "encode",
-            self._encode_batch,
-            max_batch_size=config.max_batch_size,
-            max_queue_items=config.max_queue_items,
-            metrics=metrics,
+            partial(_encode_batch, tokenizer),
+            max_batch_size=self._config.max_batch_size,
+            max_queue_items=self._config.max_queue_items,
+            metrics=shared.metrics,
+            model_metrics=metrics,
+            turns=shared.turns,
         )
-        self._decoder = MicroBatcher(
+        self._decoder: MicroBatcher[TokenSequence, Pixels] = MicroBatcher(
             "decode",
-            self._decode_batch,
-            max_batch_size=config.max_batch_size,
-            max_queue_items=config.max_queue_items,
-            metrics=metrics,
+            partial(_decode_batch, tokenizer, self._config.max_image_area_px),
+            max_batch_size=self._config.max_batch_size,
+            max_queue_items=self._config.max_queue_items,
+            metrics=shared.metrics,
+            model_metrics=metrics,
+            turns=shared.turns,
         )
 
     def start(self) -> None:
@@ -73,15 +100,14 @@ class Pipeline:
         self._decoder.start()
 
     async def stop(self) -> None:
-        """Stop after the batches in work."""
+        """Stop at once; what is still in work fails with ModelUnloaded."""
         await self._encoder.stop()
         await self._decoder.stop()
-        self._pictures.stop()
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
         spend_picture(command.source.area_px)
-        async with self._admission.memory(trace, "encode", _size_in_work(command.source)):
+        async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)
             whole = await self._encoder.submit(pixels, key, trace)
@@ -92,23 +118,19 @@ class Pipeline:
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
         spend_picture(sequence.source.area_px)
-        async with self._admission.memory(trace, "decode", _size_in_work(sequence.source)):
+        async with self._admission.memory(trace, "decode", _size_in_work(sequence.source), self.metrics):
             pixels = await self._decoder.submit(sequence, realism, trace)
             with trace.measure("image_encode", "executing"):
                 picture = await self._pictures.write(pixels, form)
         self._check_reply_size(picture)
-        self._metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
-        self._metrics.tokens("decode", sequence.length)
+        self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
+        self.metrics.tokens("decode", sequence.length)
         return picture
-
-    async def run_beside_loop(self, work: Callable[[], Result]) -> Result:
-        """Run something short but not harmless in the threads for pictures."""
-        return await self._pictures.run(work)
 
     def count_cut(self, command: DecodeCommand) -> None:
         """Note whether a stream came shortened."""
         if command.was_cut:
-            self._metrics.decoded_cut_stream()
+            self.metrics.decoded_cut_stream()
 
     async def _pixels(self, command: EncodeCommand, trace: RequestTrace) -> Pixels:
         if command.pixels is not None:
@@ -118,7 +140,7 @@ class Pipeline:
             with trace.measure("image_decode", "decoding"):
                 pixels = await self._pictures.read(command.file, self._config.image_limits)
             size_bytes = len(command.file)
-        self._metrics.image("encode", command.format, command.source.area_px, size_bytes)
+        self._server_metrics.image("encode", command.format, command.source.area_px, size_bytes)
         return pixels
 
     def _rated(self, whole: TokenSequence, command: EncodeCommand) -> Encoded:
@@ -126,10 +148,10 @@ class Pipeline:
         try:
             encoded = apply_rate(whole, command.rate)
         except InvalidRequest:
-            self._metrics.rate_target(kind, "unreachable")
+            self.metrics.rate_target(kind, "unreachable")
             raise
         short = encoded.stop_reason is StopReason.QUALITY_UNREACHABLE
-        self._metrics.rate_target(kind, "best_effort" if short else "met")
+        self.metrics.rate_target(kind, "best_effort" if short else "met")
         return encoded
 
     def _check_reply_size(self, picture: Picture) -> None:
@@ -142,19 +164,23 @@ class Pipeline:
                 field="output.format",
             )
 
-    def _encode_batch(self, key: Hashable, pictures: list[Pixels]) -> list[TokenSequence]:
-        assert isinstance(key, _EncodeKey)
-        return self.model.tokenizer.encode(pictures, coding=key.coding, canvas_area_px=key.canvas_area_px)
 
-    def _decode_batch(self, realism: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
-        assert isinstance(realism, Realism)
-        return self.model.tokenizer.decode(
-            sequences,
-            max_pixels=self._config.max_image_area_px,
-            realism=realism.strength,
-            steps=realism.steps,
-            seed=realism.seed,
-        )
+def _encode_batch(tokenizer: Tokenizer, key: Hashable, pictures: list[Pixels]) -> list[TokenSequence]:
+    assert isinstance(key, _EncodeKey)
+    return tokenizer.encode(pictures, coding=key.coding, canvas_area_px=key.canvas_area_px)
+
+
+def _decode_batch(
+    tokenizer: Tokenizer, max_pixels: int, realism: Hashable, sequences: list[TokenSequence]
+) -> list[Pixels]:
+    assert isinstance(realism, Realism)
+    return tokenizer.decode(
+        sequences,
+        max_pixels=max_pixels,
+        realism=realism.strength,
+        steps=realism.steps,
+        seed=realism.seed,
+    )
 
 
 def _size_in_work(size: Size) -> int:

@@ -59,18 +59,17 @@ def encode_reply(
 
 def codestream_message(
     sequence: TokenSequence,
-    model: ServedModel,
+    model: ServedModel | None,
     *,
     whole_length: int | None,
     was_cut: bool,
     include_token_ids: bool = False,
 ) -> types.Codestream:
-    """A stream with what is known about it; facts of the model only if it is the one served here."""
-    ours = model.ref.fingerprint == sequence.fingerprint
+    """A stream with what is known about it; facts of the model that made it only if that is served here."""
     return types.Codestream(
         data=sequence.to_bytes(),
         token_ids=sequence.tokens if include_token_ids else (),
-        model=ref_message(model.ref) if ours else _bare_ref(sequence.fingerprint),
+        model=ref_message(model.ref) if model else types.ModelRef(fingerprint=sequence.fingerprint),
         token_count=sequence.length,
         total_token_count=whole_length or 0,
         truncated=was_cut,
@@ -83,9 +82,11 @@ def codestream_message(
     )
 
 
-def truncate_reply(whole: TokenSequence, shorter: TokenSequence, model: ServedModel) -> pb.TruncateResponse:
+def truncate_reply(
+    whole: TokenSequence, shorter: TokenSequence, model: ServedModel | None
+) -> pb.TruncateResponse:
     """The answer to Truncate: what became of a stream, which may itself have been cut before."""
-    whole_length = model.whole_length(whole)
+    whole_length = model.whole_length(whole) if model else None
     codestream = codestream_message(
         shorter,
         model,
@@ -194,14 +195,14 @@ def ref_message(ref: ModelRef) -> types.ModelRef:
     return types.ModelRef(name=ref.name, version=ref.version, fingerprint=ref.fingerprint, digest=ref.digest)
 
 
-def model_message(model: ServedModel) -> model_pb.Model:
+def model_message(model: ServedModel, *, is_default: bool) -> model_pb.Model:
     """A model as ListModels shows it."""
     return model_pb.Model(
         ref=ref_message(model.ref),
         providers=model.providers,
         max_token_count_256=model.tokenizer.max_tokens(WARM_UP_SIZE),
         predicts_quality=model.predicts_quality,
-        default=True,
+        default=is_default,
         has_realism=model.has_realism,
         codings=[_CODINGS[coding] for coding in model.tokenizer.codings],
     )
@@ -250,7 +251,3 @@ def file_bits_per_pixel(sequence: TokenSequence) -> float:
     """Bits of the whole `.tsr` file per pixel of the source."""
     size_bytes = header_size_bytes(sequence.source, sequence.canvas) + sequence.length
     return 8 * size_bytes / sequence.source.area_px
-
-
-def _bare_ref(fingerprint: str) -> types.ModelRef:
-    return types.ModelRef(fingerprint=fingerprint)

@@ -7,33 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import os
-import signal
 import time
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import grpc
 import structlog
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
-from serving import health, limits, logs, model_service, service
+from serving import health, logs, model_service, service
+from serving.admin import AdminPort
 from serving.admission import Admission, ServerState
+from serving.announcement import Address, announce
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
 from serving.isolated_pictures import open_pictures
-from serving.metrics.server import Metrics, Rpc
-from serving.model import ServedModel, load_and_warm_up, load_tokenizer
+from serving.metrics.model import LoadedModel
+from serving.metrics.server import Metrics
+from serving.model import LoadTokenizer, ServedModel, load_and_warm_up, load_tokenizer
+from serving.models import ModelRegistry
 from serving.pictures import PicturePool
-from serving.pipeline import Pipeline
+from serving.pipeline import Pipeline, SharedResources
 from serving.probes import Probes
 from serving.reloaded_files import SetupError
 from serving.security import Security
-from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2
+from serving.served_rpcs import public_rpcs
+from serving.server_channel import channel_options
+from serving.signals import call_on_hangup, stop_signals
+from serving.status import StatusError
+from serving.versions import onnxruntime_version, version_of
+from tessera.v1 import model_service_pb2_grpc
 from tokenizer.errors import TokenizerError
 
 # How often the loop shows that it turns; also the resolution of the lag metric.
@@ -45,13 +49,13 @@ _log = structlog.get_logger("tessera.server")
 
 
 class TesseraServer:
-    """One gRPC server, one probe port, one model. Every method runs on one event loop."""
+    """One gRPC server, one probe port, the models, and an admin port if asked for. All on one event loop."""
 
-    def __init__(self, config: ServingConfig, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, config: ServingConfig, load: LoadTokenizer) -> None:
         self.config = config
         self.port = 0
-        self._given = tokenizer
-        self._rpcs = served_rpcs()
+        self._load = load
+        self._rpcs = public_rpcs()
         self.metrics = Metrics(self._rpcs.values())
         self.admission = Admission(
             max_rpcs=config.max_concurrent_rpcs,
@@ -61,18 +65,30 @@ class TesseraServer:
             metrics=self.metrics,
         )
         self.security = Security(config, self.metrics.registry, self._rpcs, self.metrics.rejected)
+        self._turns = asyncio.Semaphore(config.max_model_calls)
+        self._pictures: PicturePool | None = None
+        self.models = ModelRegistry(
+            self._load_model, self._open_pipeline, drain_timeout_s=config.model_drain_timeout_s
+        )
+        self.admin = None if config.admin_port is None else AdminPort(config, self.models, self.metrics)
         self._health = health.DrainingHealthServicer((service.SERVICE, model_service.SERVICE))
-        self._tokenizer_service = service.TokenizerServicer(config, self.admission, self.metrics)
-        self._model_service = model_service.ModelServicer(config, self.admission, _version("tessera"))
+        self._tokenizer_service = service.TokenizerServicer(config, self.admission, self.metrics, self.models)
+        self._model_service = model_service.ModelServicer(
+            config, self.admission, self.models, version_of("tessera")
+        )
         self._grpc: Any = None
         self._probes: Probes | None = None
-        self._pipeline: Pipeline | None = None
         self._heartbeat: asyncio.Task[None] | None = None
 
     @property
     def target(self) -> str:
         """Where a client on this machine finds the RPCs."""
-        return f"{_reachable(self.config.host)}:{self.port}"
+        return self.address.target
+
+    @property
+    def address(self) -> Address:
+        """Where the RPCs are; port 0 before `start`."""
+        return Address(self.config.host, self.port)
 
     @property
     def metrics_port(self) -> int:
@@ -80,9 +96,9 @@ class TesseraServer:
         return self._probes.port if self._probes else 0
 
     async def start(self) -> None:
-        """Bind both ports and answer health. Raises OSError if a port is taken, SetupError for bad files."""
+        """Bind all ports and answer health. Raises OSError if a port is taken, SetupError for bad files."""
         self.security.open(self.config.host)
-        self.metrics.build(version=_version("tessera"), onnxruntime=_onnxruntime_version())
+        self.metrics.build(version=version_of("tessera"), onnxruntime=onnxruntime_version())
         self._probes = Probes(
             self.config.metrics_host, self.config.metrics_port, exposition=self.metrics.exposition
         )
@@ -92,26 +108,30 @@ class TesseraServer:
         except RuntimeError as error:  # what gRPC raises for a port that is taken
             self._probes.stop()
             raise OSError(f"cannot listen on {self.config.host}:{self.config.port}: {error}") from error
+        if self.admin is not None:
+            await self.admin.start()
         self._probes.start()
         self.security.follow()
         self._heartbeat = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def load(self) -> None:
-        """Load and warm up the model, then serve. Raises ArtifactError, ProviderError or SetupError."""
-        given = self._given
-        load = load_tokenizer if given is None else (lambda _config: given)
-        model = await asyncio.to_thread(load_and_warm_up, self.config, load)
-        self._attach(model, await asyncio.to_thread(open_pictures, self.config, self.security.metrics))
+        """Load and warm up the models, then serve. Raises ModelLoadFailed, ModelConflict or SetupError."""
+        self._pictures = await asyncio.to_thread(open_pictures, self.config, self.security.metrics)
+        self._tokenizer_service.attach(self._pictures)
+        await self.models.start(self.config.model_sources)
         await self._health.set_serving()
         self.admission.state = ServerState.SERVING
-        self._set_ready(model, ready=True)
-        _log.info("serving", target=self.target, model=model.ref.name, fingerprint=model.ref.fingerprint)
+        assert self._probes is not None  # start comes first
+        self._probes.ready = True
+        served = [f"{g.ref.name}@{g.ref.version}" for g in self.models.in_service]
+        _log.info("serving", target=self.target, models=served)
 
     async def drain(self) -> bool:
         """Refuse new work and wait for the old; False if some was still there after the drain timeout."""
         await self._health.drain()
-        if self._pipeline is not None:
-            self._set_ready(self._pipeline.model, ready=False)
+        if self._probes is not None:
+            self._probes.ready = False
+        self.models.refuse_changes()
         await asyncio.sleep(self.config.drain_delay_s)
         self.admission.state = ServerState.DRAINING
         _log.info("draining", in_flight=self.admission.in_flight)
@@ -121,9 +141,12 @@ class TesseraServer:
         """End at once what is still there, and free the ports."""
         if self._grpc is not None:
             await self._grpc.stop(_STOP_GRACE_S)
-        if self._pipeline is not None:
-            await self._pipeline.stop()
         await self.security.stop()
+        if self.admin is not None:
+            await self.admin.stop()
+        await self.models.stop()
+        if self._pictures is not None:
+            self._pictures.stop()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
@@ -144,28 +167,28 @@ class TesseraServer:
         reflection.enable_server_reflection(names, server)
         return server, self.security.add_port(server, f"{self.config.host}:{self.config.port}")
 
-    def _attach(self, model: ServedModel, pictures: PicturePool) -> None:
-        ref = model.ref
-        self.metrics.model_loaded(
-            name=ref.name,
-            version=ref.version,
-            digest=ref.digest,
-            provider=model.providers[0],
-            load_s=model.load_s,
-            warmup_s=model.warmup_s,
-        )
-        self.metrics.queue_limits(
-            items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes
-        )
-        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics, pictures)
-        self._pipeline.start()
-        self._tokenizer_service.attach(self._pipeline)
-        self._model_service.attach(model)
+    async def _load_model(self, source: str) -> ServedModel:
+        return await asyncio.to_thread(load_and_warm_up, source, self.config, self._load)
 
-    def _set_ready(self, model: ServedModel, *, ready: bool) -> None:
-        assert self._probes is not None  # start comes first
-        self._probes.ready = ready
-        self.metrics.model_ready(model.ref.name, model.ref.version, ready=ready)
+    def _open_pipeline(self, model: ServedModel) -> Pipeline:
+        """A model that is about to take requests, and its metrics."""
+        ref = model.ref
+        metrics = self.metrics.of_model(ref.name)
+        metrics.loaded(
+            LoadedModel(
+                version=ref.version,
+                digest=ref.digest,
+                provider=model.providers[0],
+                load_s=model.load_s,
+                warmup_s=model.warmup_s,
+            )
+        )
+        metrics.queue_limits(items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes)
+        assert self._pictures is not None  # `load` opens it first
+        shared = SharedResources(self.config, self.admission, self.metrics, self._pictures, self._turns)
+        pipeline = Pipeline(model, shared, metrics)
+        pipeline.start()
+        return pipeline
 
     async def _beat(self) -> None:
         assert self._probes is not None  # start comes first
@@ -176,24 +199,32 @@ class TesseraServer:
             self._probes.beat()
 
 
-def build_server(config: ServingConfig, *, tokenizer: Tokenizer | None = None) -> TesseraServer:
-    """A server that is not started yet; with `tokenizer`, that one instead of the one the settings name."""
-    return TesseraServer(config, tokenizer)
+def build_server(
+    config: ServingConfig, *, tokenizer: Tokenizer | None = None, load: LoadTokenizer = load_tokenizer
+) -> TesseraServer:
+    """A server that is not started yet; with `tokenizer`, that one instead of those the settings name."""
+    return TesseraServer(config, load if tokenizer is None else lambda _source, _config: tokenizer)
 
 
-def run(config: ServingConfig, *, tokenizer: Tokenizer | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then drain. Returns the exit code: 0, or 1 if it could not serve."""
+def run(
+    config: ServingConfig, *, tokenizer: Tokenizer | None = None, load: LoadTokenizer = load_tokenizer
+) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; SIGHUP loads the models again.
+
+    Returns the exit code: 0, or 1 if it could not serve.
+    """
     listener = logs.configure(config.log_level)
     try:
-        return asyncio.run(_run(config, tokenizer))
+        return asyncio.run(_run(config, tokenizer, load))
     finally:
         listener.stop()
 
 
-async def _run(config: ServingConfig, tokenizer: Tokenizer | None) -> int:
+async def _run(config: ServingConfig, tokenizer: Tokenizer | None, load: LoadTokenizer) -> int:
     _log.info("starting", config=config.effective())
-    asked_to_stop, asked_again = _watch_signals()
-    server = build_server(config, tokenizer=tokenizer)
+    asked_to_stop, asked_again = stop_signals()
+    server = build_server(config, tokenizer=tokenizer, load=load)
+    reloading = asyncio.create_task(call_on_hangup(server.models.reload_all), name="reload on SIGHUP")
     try:
         await server.start()
         if not await _load_unless(asked_to_stop, server):
@@ -202,12 +233,20 @@ async def _run(config: ServingConfig, tokenizer: Tokenizer | None) -> int:
         await asked_to_stop.wait()
         await _drain_unless(asked_again, server)
         return 0
-    except (OSError, TokenizerError, SetupError) as error:
+    except (OSError, TokenizerError, StatusError, SetupError) as error:
         _log.error("cannot serve", reason=getattr(error, "reason", "OS_ERROR"), text=str(error))
         return 1
     finally:
+        reloading.cancel()
         await server.stop()
         _log.info("stopped")
+
+
+def _announce(server: TesseraServer) -> None:
+    config = server.config
+    metrics = Address(config.metrics_host, server.metrics_port)
+    admin = None if server.admin is None else server.admin.address
+    announce(server.address, metrics, admin, config.port_file)
 
 
 async def _load_unless(asked_to_stop: asyncio.Event, server: TesseraServer) -> bool:
@@ -236,93 +275,3 @@ async def _drain_unless(asked_again: asyncio.Event, server: TesseraServer) -> No
     for task in (draining, forcing):
         task.cancel()
     await asyncio.gather(draining, forcing, return_exceptions=True)
-
-
-def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Set on the first signal, and on the second."""
-    first, second = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        (second if first.is_set() else first).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return first, second
-
-
-def _announce(server: TesseraServer) -> None:
-    """Say on stdout, and in the port file, where the server is."""
-    metrics_url = f"http://{_reachable(server.config.metrics_host)}:{server.metrics_port}/metrics"
-    print(f"tessera serves on {server.target}, metrics on {metrics_url}", flush=True)
-    if server.config.port_file is not None:
-        facts = {"target": server.target, "port": server.port, "metrics_port": server.metrics_port}
-        _write_atomically(server.config.port_file, json.dumps(facts) + "\n")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """A reader sees the whole file or none."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text)
-    draft.replace(path)
-
-
-def channel_options(config: ServingConfig) -> list[tuple[str, int]]:
-    """gRPC's own settings; each is named in its `grpc_types.h`."""
-    options = [
-        ("grpc.max_receive_message_length", config.max_request_size_bytes),
-        ("grpc.max_send_message_length", config.max_response_size_bytes),
-        # Two servers on one port would share its connections without a word.
-        ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_permit_without_calls", 1),
-        # Finds clients that vanished without a word, whose RPCs would otherwise stay for hours.
-        ("grpc.keepalive_time_ms", 1000 * limits.SERVER_KEEPALIVE_S),
-        ("grpc.keepalive_timeout_ms", 1000 * limits.KEEPALIVE_TIMEOUT_S),
-        ("grpc.http2.min_ping_interval_without_data_ms", 1000 * limits.SERVER_MIN_PING_INTERVAL_S),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * limits.SERVER_MIN_PING_INTERVAL_S),
-    ]
-    if config.max_connection_age_s:
-        # New RPCs go elsewhere; those in work have all the time they need (a grace would cut bulk streams).
-        options.append(("grpc.max_connection_age_ms", int(1000 * config.max_connection_age_s)))
-    return options
-
-
-def served_rpcs() -> dict[str, Rpc]:
-    """`/service/Method` -> metric labels, for everything this server answers."""
-    files = (
-        tokenizer_service_pb2.DESCRIPTOR,
-        model_service_pb2.DESCRIPTOR,
-        health_pb2.DESCRIPTOR,
-        reflection_pb2.DESCRIPTOR,
-    )
-    found: dict[str, Rpc] = {}
-    for file in files:
-        for svc in file.services_by_name.values():
-            for method in svc.methods:
-                kind = _kind(method.client_streaming, method.server_streaming)
-                found[f"/{svc.full_name}/{method.name}"] = (kind, svc.full_name, method.name)
-    return found
-
-
-def _kind(client_streaming: bool, server_streaming: bool) -> str:
-    """The words of go-grpc-middleware."""
-    if client_streaming:
-        return "bidi_stream" if server_streaming else "client_stream"
-    return "server_stream" if server_streaming else "unary"
-
-
-def _reachable(host: str) -> str:
-    return "127.0.0.1" if host in ("", "0.0.0.0", "[::]", "::") else host
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"
-
-
-def _onnxruntime_version() -> str:
-    for name in ("onnxruntime", "onnxruntime-gpu"):
-        if (found := _version(name)) != "unknown":
-            return found
-    return "none"

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -18,12 +19,17 @@ from serving.admission import Admission
 from serving.bulk import BulkService
 from serving.commands import EncodeCommand, Encoded
 from serving.config import ServingConfig
+from serving.convert import Request
 from serving.interceptor import DEADLINE_TOLERANCE_S
+from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
+from serving.models import ModelRegistry
+from serving.pictures import PicturePool
 from serving.pipeline import Pipeline
 from serving.rates import cut
-from serving.status import DeadlinePassed, NotReady
+from serving.status import DeadlinePassed
 from serving.trace import RequestTrace
+from serving.wanted_model import wanted_model
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tokenizer.bitstream import header_size_bytes
 
@@ -32,22 +38,31 @@ Context = Any  # grpc.aio.ServicerContext[bytes, Message]
 
 # Reading a picture's header is Python work that a hostile file can stretch (thousands of JPEG markers), so
 # all but the smallest requests are checked in a thread. 16 KiB of markers take some milliseconds.
-_PARSE_INLINE_BYTES = 16 * 1024
+_CHECK_INLINE_BYTES = 16 * 1024
+# Parsing the message itself copies its bytes, 256 KiB of them in some hundredth of a millisecond.
+_PARSE_INLINE_BYTES = 256 * 1024
 
 
 class TokenizerServicer:
-    """The seven RPCs, on one pipeline that arrives once the model is loaded."""
+    """The RPCs; each leases the model that its request is for, and keeps it until the reply is out."""
 
-    def __init__(self, config: ServingConfig, admission: Admission, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: ServingConfig,
+        admission: Admission,
+        metrics: Metrics,
+        models: ModelRegistry,
+    ) -> None:
         self._config = config
         self._admission = admission
         self._metrics = metrics
+        self._models = models
         self._bulk = BulkService(config, admission, metrics)
-        self._attached: Pipeline | None = None
+        self._attached: PicturePool | None = None
 
-    def attach(self, pipeline: Pipeline) -> None:
-        """Begin to serve this model."""
-        self._attached = pipeline
+    def attach(self, pictures: PicturePool) -> None:
+        """Where files are read; comes before anything is admitted."""
+        self._attached = pictures
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """What gRPC calls, with requests as bytes."""
@@ -63,19 +78,21 @@ class TokenizerServicer:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def _encode(self, raw: bytes, trace: RequestTrace) -> pb.EncodeResponse:
-        command = await self._parse_encode(pb.EncodeRequest, raw, trace)
-        encoded = await self._pipeline.encode(command, trace)
-        self._count_encoded(encoded, trace)
-        return replies.encode_reply(
-            encoded, self._pipeline.model, trace, include_token_ids=command.include_token_ids
-        )
+        request = await self._parse(pb.EncodeRequest, raw, trace)
+        with self._models.lease(*wanted_model(request)) as pipeline:
+            command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
+            return replies.encode_reply(
+                encoded, pipeline.model, trace, include_token_ids=command.include_token_ids
+            )
 
     async def _encode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
-        command = await self._parse_encode(pb.EncodeStreamRequest, raw, trace)
-        encoded = await self._pipeline.encode(command, trace)
-        self._count_encoded(encoded, trace)
+        request = await self._parse(pb.EncodeStreamRequest, raw, trace)
+        with self._models.lease(*wanted_model(request)) as pipeline:
+            command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
+            header = replies.stream_header(encoded, pipeline.model)
+        # The rest needs no model: a client that reads slowly does not keep one from leaving.
         trace.place = "streaming"
-        await context.write(replies.stream_header(encoded, self._pipeline.model))
+        await context.write(header)
         clock = _ChunkClock(self._metrics, trace)
         chunks = replies.stream_chunks(
             encoded.sequence, self._config.first_chunk_tokens, include_token_ids=command.include_token_ids
@@ -86,74 +103,77 @@ class TokenizerServicer:
         await context.write(replies.stream_trailer(encoded, trace))
 
     async def _decode(self, raw: bytes, trace: RequestTrace) -> pb.DecodeResponse:
-        with trace.measure("parse", "parsing"):
-            request = convert.parse_message(pb.DecodeRequest, raw)
-            command = convert.parse_decode(request, self._pipeline.model, self._config)
-        picture = await self._pipeline.decode(command.sequence, command.form, command.realism, trace)
-        self._pipeline.count_cut(command)
-        self._metrics.stages("decode", trace.seconds)
-        model = self._pipeline.model
-        return pb.DecodeResponse(
-            image=replies.image_message(picture),
-            token_count=command.sequence.length,
-            total_token_count=model.whole_length(command.sequence) or 0,
-            model=replies.ref_message(model.ref),
-            timings=replies.timings_message(trace),
-        )
-
-    async def _decode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
-        with trace.measure("parse", "parsing"):
-            request = convert.parse_message(pb.DecodeStreamRequest, raw)
-            command = convert.parse_decode_stream(request, self._pipeline.model, self._config)
-        clock = _ChunkClock(self._metrics, trace)
-        for index, length in enumerate(command.lengths):
-            prefix = command.sequence.prefix(length)
-            picture = await self._pipeline.decode(prefix, command.form, command.realism, trace)
-            preview = pb.DecodeStreamResponse(
-                preview_index=index,
-                token_count=length,
+        request = await self._parse(pb.DecodeRequest, raw, trace)
+        with self._models.lease(*wanted_model(request)) as pipeline:
+            model = pipeline.model
+            with trace.measure("parse", "parsing"):
+                command = convert.parse_decode(request, model, self._config)
+            picture = await pipeline.decode(command.sequence, command.form, command.realism, trace)
+            pipeline.count_cut(command)
+            pipeline.metrics.stages("decode", trace.seconds)
+            return pb.DecodeResponse(
                 image=replies.image_message(picture),
-                last=index == len(command.lengths) - 1,
+                token_count=command.sequence.length,
+                total_token_count=model.whole_length(command.sequence) or 0,
+                model=replies.ref_message(model.ref),
                 timings=replies.timings_message(trace),
             )
-            trace.place = "streaming"
-            await context.write(preview)
-            clock.tick()
-        self._metrics.stages("decode", trace.seconds)
+
+    async def _decode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
+        request = await self._parse(pb.DecodeStreamRequest, raw, trace)
+        with self._models.lease(*wanted_model(request)) as pipeline:
+            with trace.measure("parse", "parsing"):
+                command = convert.parse_decode_stream(request, pipeline.model, self._config)
+            clock = _ChunkClock(self._metrics, trace)
+            for index, length in enumerate(command.lengths):
+                prefix = command.sequence.prefix(length)
+                picture = await pipeline.decode(prefix, command.form, command.realism, trace)
+                preview = pb.DecodeStreamResponse(
+                    preview_index=index,
+                    token_count=length,
+                    image=replies.image_message(picture),
+                    last=index == len(command.lengths) - 1,
+                    timings=replies.timings_message(trace),
+                )
+                trace.place = "streaming"
+                await context.write(preview)
+                clock.tick()
+            pipeline.metrics.stages("decode", trace.seconds)
 
     async def _truncate(self, raw: bytes, trace: RequestTrace) -> pb.TruncateResponse:
         request = convert.parse_message(pb.TruncateRequest, raw)
         command = convert.parse_truncate(request, self._config)
         shorter = cut(command.sequence, command.budget)
-        self._metrics.tokens("truncate", shorter.length)
-        self._metrics.truncated(command.sequence.length - shorter.length)
-        return replies.truncate_reply(command.sequence, shorter, self._pipeline.model)
+        made_by = self._models.of_fingerprint(command.sequence.fingerprint)
+        metrics = made_by.pipeline.metrics if made_by else self._metrics.of_unknown_model
+        metrics.truncated(shorter.length, command.sequence.length - shorter.length)
+        model = made_by.pipeline.model if made_by else None
+        return replies.truncate_reply(command.sequence, shorter, model)
 
     @property
-    def _pipeline(self) -> Pipeline:
-        if self._attached is None:
-            raise NotReady("the model is still loading", retry_after_s=1.0)
+    def _pictures(self) -> PicturePool:
+        assert self._attached is not None  # admission lets nothing in before
         return self._attached
 
-    async def _parse_encode(
-        self, kind: type[pb.EncodeRequest] | type[pb.EncodeStreamRequest], raw: bytes, trace: RequestTrace
-    ) -> EncodeCommand:
-        model = self._pipeline.model
-
-        def parse() -> EncodeCommand:
-            return convert.parse_encode(convert.parse_message(kind, raw), model, self._config)
-
+    async def _parse(self, kind: type[Request], raw: bytes, trace: RequestTrace) -> Request:
+        """The message; not yet checked, but enough to find its model."""
+        parse = partial(convert.parse_message, kind, raw)
         with trace.measure("parse", "parsing"):
-            if len(raw) <= _PARSE_INLINE_BYTES:
-                return parse()
-            return await self._pipeline.run_beside_loop(parse)
+            return parse() if len(raw) <= _PARSE_INLINE_BYTES else await self._pictures.run(parse)
 
-    def _count_encoded(self, encoded: Encoded, trace: RequestTrace) -> None:
-        sequence = encoded.sequence
-        self._metrics.tokens("encode", encoded.length)
-        size_bytes = header_size_bytes(sequence.source, sequence.canvas) + encoded.length
-        self._metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
-        self._metrics.stages("encode", trace.seconds)
+    async def _run_encode(
+        self,
+        request: pb.EncodeRequest | pb.EncodeStreamRequest,
+        size_bytes: int,
+        pipeline: Pipeline,
+        trace: RequestTrace,
+    ) -> tuple[EncodeCommand, Encoded]:
+        check = partial(convert.parse_encode, request, pipeline.model, self._config)
+        with trace.measure("parse", "parsing"):
+            command = check() if size_bytes <= _CHECK_INLINE_BYTES else await self._pictures.run(check)
+        encoded = await pipeline.encode(command, trace)
+        _count_encoded(encoded, pipeline.metrics, trace)
+        return command, encoded
 
     def _unary(
         self, method: str, behaviour: Callable[[bytes, RequestTrace], Awaitable[Any]], reply: Any
@@ -197,6 +217,14 @@ class TokenizerServicer:
                 late = trace.remaining_s <= DEADLINE_TOLERANCE_S
                 self._metrics.abandoned(method, by_deadline=late, place=trace.place)
                 raise
+
+
+def _count_encoded(encoded: Encoded, metrics: ModelMetrics, trace: RequestTrace) -> None:
+    sequence = encoded.sequence
+    metrics.tokens("encode", encoded.length)
+    size_bytes = header_size_bytes(sequence.source, sequence.canvas) + encoded.length
+    metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
+    metrics.stages("encode", trace.seconds)
 
 
 class _ChunkClock:

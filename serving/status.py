@@ -3,14 +3,14 @@
 StatusError                 raised by serving itself
 ├── InvalidRequest          INVALID_ARGUMENT, with the field that is wrong
 ├── ModelNotFound           NOT_FOUND
+├── ModelConflict, ModelRequired, ModelLoadFailed   FAILED_PRECONDITION, to an operator who changes models
 ├── StreamTooShort          FAILED_PRECONDITION   CODESTREAM_TRUNCATED
 ├── Unsupported             UNIMPLEMENTED
 ├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
 ├── RateLimited             RESOURCE_EXHAUSTED, with the quota that is spent
 ├── Unauthenticated         UNAUTHENTICATED       TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED
 ├── ScopeMissing            PERMISSION_DENIED
-├── NotReady, Draining      UNAVAILABLE
-├── DecoderLost             UNAVAILABLE
+├── NotReady, Draining, ModelUnloaded, DecoderLost  UNAVAILABLE
 └── DeadlineUnmeetable      DEADLINE_EXCEEDED
     ├── DeadlinePassed      the same, after the request was accepted
     └── StreamIdle          a bulk stream whose client neither sends nor reads
@@ -76,6 +76,27 @@ class ModelNotFound(StatusError):
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "MODEL_NOT_FOUND"
+
+
+class ModelConflict(StatusError):
+    """Another content, or the same one, goes by this name and version already."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_CONFLICT"
+
+
+class ModelRequired(StatusError):
+    """Requests without a model's name would have none."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_REQUIRED"
+
+
+class ModelLoadFailed(StatusError):
+    """A model that cannot be loaded or run; metadata `cause` says why."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "MODEL_LOAD_FAILED"
 
 
 class StreamTooShort(StatusError):
@@ -146,6 +167,13 @@ class DecoderLost(StatusError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "DECODER_LOST"
+
+
+class ModelUnloaded(StatusError):
+    """The model left the service before it came to this request, which had more time than a drain gives."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "MODEL_UNLOADED"
 
 
 class DeadlineUnmeetable(StatusError):

@@ -28,11 +28,24 @@ FORBIDDEN = {
 ONLY_IN = {
     # The export writes the runtime's version into the manifest; it runs graphs through OnnxSession.
     "onnxruntime": {"tokenizer/onnx_session.py", "training/export.py"},
-    "prometheus_client": {f"serving/metrics/{name}.py" for name in ("bulk", "security", "server")},
+    "prometheus_client": {
+        f"serving/metrics/{name}.py" for name in ("bulk", "declare", "model", "security", "server")
+    },
     "cryptography": {"serving/tls.py"},
     "tessera": {
         f"serving/{name}.py"
-        for name in ("client", "convert", "model_service", "replies", "server", "service")
+        for name in (
+            "admin",
+            "cli/admin",
+            "client",
+            "convert",
+            "model_service",
+            "replies",
+            "served_rpcs",
+            "server",
+            "service",
+            "wanted_model",
+        )
     },
 }
 

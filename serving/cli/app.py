@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import keys, local, remote
+from serving.cli import admin, keys, local, remote
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -29,6 +29,8 @@ app = typer.Typer(
 client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client, name="client")
 app.add_typer(keys.keys, name="keys")
+administration = typer.Typer(no_args_is_help=True, help="Change a running server.", epilog=EXIT_CODES)
+app.add_typer(administration, name="admin")
 
 
 def main() -> None:
@@ -74,3 +76,5 @@ client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))
 keys.keys.command("new")(one_line_errors(keys.new))
 keys.keys.command("check")(one_line_errors(keys.check))
+for change in (admin.models, admin.load, admin.unload, admin.reload, admin.log_level):
+    administration.command()(one_line_errors(change))

@@ -60,7 +60,13 @@ def serve(
     port_file: Annotated[
         Path | None, typer.Option(help="Write both ports there, as JSON, once ready.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of a shipped model, or a folder.")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="Port of AdminService, on this machine only; without it there is none.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a shipped model, or a folder; several times for several, default first."),
+    ] = None,
     provider: Annotated[list[str] | None, typer.Option(help="Execution provider: cpu, cuda.")] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads of one model call; 0 counts processors.")
@@ -73,12 +79,16 @@ def serve(
         "port": port,
         "metrics_port": metrics_port,
         "port_file": port_file,
-        "model": model,
+        "admin_port": admin_port,
         "providers": tuple(provider) if provider else None,
         "num_threads": threads,
         "log_level": log_level,
     }
-    raise typer.Exit(_serve({name: value for name, value in given.items() if value is not None}))
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if model:
+        # Both, so that a flag also wins over the other of the two variables.
+        settings |= {"model": None, "models": tuple(model)}
+    raise typer.Exit(_serve(settings))
 
 
 def client_encode(
@@ -149,16 +159,19 @@ def _serve(given: dict[str, Any]) -> int:
     """Run the server with these settings on top of TESSERA_*; returns its exit code."""
     try:
         from pydantic import ValidationError
+        from pydantic_settings import SettingsError
 
         from serving.config import ServingConfig, describe_invalid
         from serving.server import run
     except ModuleNotFoundError as error:
-        _explain_missing(error)
+        explain_missing(error)
         raise
     try:
         config = ServingConfig(**given)
     except ValidationError as error:
         raise typer.BadParameter(describe_invalid(error)) from error
+    except SettingsError as error:  # a variable that must be JSON and is not
+        raise typer.BadParameter(f"{error}; lists are JSON, such as '[\"cpu\"]'") from error
     return run(config)
 
 
@@ -166,7 +179,7 @@ def _connect(target: str) -> TokenizerClient:
     try:
         from serving.client import TokenizerClient
     except ModuleNotFoundError as error:
-        _explain_missing(error)
+        explain_missing(error)
         raise
     return TokenizerClient(target)
 
@@ -184,7 +197,7 @@ def _failures_as_ours() -> Iterator[None]:
         raise ServerError(error.message, error.reason or error.code.name) from error
 
 
-def _explain_missing(error: ModuleNotFoundError) -> None:
+def explain_missing(error: ModuleNotFoundError) -> None:
     """Raise ServerError that says what to install, unless the missing module is a bug of ours."""
     if (error.name or "").split(".")[0] in _LIBRARIES_OF_SERVING:
         raise ServerError(f"{error.name} is missing: install tessera[serve]", "NOT_INSTALLED") from error

@@ -39,6 +39,11 @@ STAGES = {
     "encode": ("parse", "image_decode", "queue", "inference"),
     "decode": ("parse", "queue", "inference", "image_encode"),
 }
+TRIGGERS = ("full", "idle", "retry")
+RATE_KINDS = ("all", "tokens", "bytes", "quality")
+RATE_RESULTS = ("met", "best_effort", "unreachable")
+RELOAD_RESULTS = ("ok", "failed")
+UNKNOWN_MODEL = "unknown"
 UNKNOWN_RPC = ("unknown", "unknown", "unknown")
 
 

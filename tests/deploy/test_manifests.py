@@ -14,7 +14,7 @@ from manifests import DEPLOY, OVERLAYS, ROOT, compose, container, pod, rendered,
 
 from serving.config import ServingConfig
 from serving.metrics.server import Metrics
-from serving.server import served_rpcs
+from serving.served_rpcs import public_rpcs
 
 # From the last RPC to the end of the process: half a second of gRPC, logs, and room for a busy machine.
 STOP_SLACK_S = 5
@@ -227,7 +227,7 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metric() -> None:
     (rule,) = values["rules"]["custom"]
     assert patch["value"]["pods"]["metric"]["name"] == rule["name"]["as"]
     series = rule["seriesQuery"].partition("{")[0]
-    exposition = Metrics(served_rpcs().values()).exposition().decode()
+    exposition = Metrics(public_rpcs().values()).exposition().decode()
     assert f"# TYPE {series.removesuffix('_bucket')} histogram" in exposition
 
 

@@ -8,6 +8,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import grpc
@@ -34,6 +35,10 @@ class Running:
     def call(self, coroutine, timeout_s: float = 30):
         """Run a coroutine on the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
+
+    def begin(self, coroutine) -> Future:
+        """Start a coroutine on the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def channel(self) -> grpc.Channel:
         # Without retries, so that a test sees each refusal; a subchannel pool of its own, so that no test

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -21,7 +22,7 @@ from running_server import as_file
 from serving.client import TokenizerClient
 from serving.client_errors import Unavailable
 from serving.limits import CLIENT_KEEPALIVE_S
-from serving.server import channel_options
+from serving.server_channel import channel_options
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc
 from tessera.v1 import types_pb2 as types
@@ -98,17 +99,47 @@ def test_the_process_says_where_it_is_and_what_it_is_set_to(process):
         client.server_info()
 
 
-def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(tmp_path):
+def test_sighup_loads_the_models_again_and_no_request_fails(process, photo):
+    child, ports = process
+    with TokenizerClient(ports["target"]) as client, ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(client.encode, photo)
+        child.send_signal(signal.SIGHUP)
+        assert begun.result(20).length == 1560
+        assert client.encode(photo).length == 1560
+        assert client.is_serving()
+    child.send_signal(signal.SIGTERM)
+    _, err = child.communicate(timeout=15)
+    assert child.returncode == 0
+    events = [json.loads(line)["event"] for line in err.decode().splitlines()]
+    assert events == ["starting", "serving", "model reloaded", "draining", "stopped"]
+
+
+@pytest.mark.parametrize("setting", ["port", "admin_port", "metrics_port"])
+def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(setting):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        ports = {"port": 0, "metrics_port": 0, setting: taken.getsockname()[1]}
         code = (
             "from serving.config import ServingConfig; from serving.server import run;"
-            f"raise SystemExit(run(ServingConfig(port={taken.getsockname()[1]}, metrics_port=0)))"
+            f"raise SystemExit(run(ServingConfig(**{ports})))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "cannot listen" in done.stderr.decode()
+    last = json.loads(done.stderr.decode().splitlines()[-2])
+    assert (last["event"], last["reason"]) == ("cannot serve", "OS_ERROR")
+
+
+def test_a_model_that_is_not_there_is_an_error_that_names_it(tmp_path):
+    code = (
+        "from serving.config import ServingConfig; from serving.server import run;"
+        "raise SystemExit(run(ServingConfig(port=0, metrics_port=0, models=('default', 'nowhere'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    last = json.loads(done.stderr.decode().splitlines()[-2])
+    assert (last["event"], last["reason"]) == ("cannot serve", "MODEL_LOAD_FAILED")
+    assert "nowhere" in last["text"]
 
 
 def test_health_knows_each_service_and_only_those(running):

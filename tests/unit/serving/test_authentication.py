@@ -13,7 +13,7 @@ from serving.api_keys import ApiKey, hash_of, new_key
 from serving.authentication import Authenticator
 from serving.metrics.security import AUTH_FAILURES, SecurityMetrics
 from serving.rate_limit import RateLimits
-from serving.server import served_rpcs
+from serving.served_rpcs import public_rpcs
 from serving.status import ScopeMissing, StatusError, Unauthenticated
 
 ENCODE = "/tessera.v1.TokenizerService/Encode"
@@ -38,7 +38,7 @@ def registry() -> CollectorRegistry:
 def authenticator(registry) -> Authenticator:
     return Authenticator(
         lambda: ENTRIES,
-        served_rpcs(),
+        public_rpcs(),
         RateLimits(None, None, 1.0),
         SecurityMetrics(registry, has_tls=False, has_keys=True),
         open_reflection=False,
@@ -116,14 +116,14 @@ def test_each_entry_is_compared_in_constant_time_wherever_the_match_is(authentic
 
 def test_health_needs_no_key_and_every_other_rpc_does(authenticator):
     open_to_all = set()
-    for path in served_rpcs():
+    for path in public_rpcs():
         try:
             authenticator.admit(path, None)
             open_to_all.add(path)
         except Unauthenticated as error:
             assert error.reason == "TOKEN_MISSING"
     assert open_to_all == {f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch")} & set(
-        served_rpcs()
+        public_rpcs()
     )
 
 

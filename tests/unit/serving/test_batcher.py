@@ -10,7 +10,7 @@ import pytest
 
 from serving.batcher import MicroBatcher
 from serving.metrics.server import Metrics
-from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
+from serving.status import DeadlinePassed, DeadlineUnmeetable, ModelUnloaded, QueueFull
 from serving.trace import RequestTrace
 
 
@@ -21,19 +21,24 @@ def trace(seconds: float = 30) -> RequestTrace:
 class Bench:
     """A batcher over a function that doubles numbers, waits at a gate, and breaks at 13."""
 
-    def __init__(self, **limits) -> None:
+    def __init__(self, watch: list[Bench] | None = None, **limits) -> None:
+        self.watch = watch
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[list[int]] = []
+        metrics = Metrics(())
         self.batcher: MicroBatcher[int, int] = MicroBatcher(
             "encode",
             self._double,
-            metrics=Metrics(()),
+            metrics=metrics,
+            model_metrics=metrics.of_model("fake"),
             **{"max_batch_size": 4, "max_queue_items": 8} | limits,
         )
 
     def _double(self, _key, items: list[int]) -> list[int]:
         self.batches.append(list(items))
+        if self.watch is not None:
+            self.watch.append(self)
         assert self.gate.wait(20)
         if 13 in items:
             raise ValueError("thirteen")
@@ -130,15 +135,14 @@ async def test_a_bad_item_fails_alone(bench):
 
 async def test_stopping_ends_what_waits(bench):
     held = await bench.hold_worker()
-    waiting = bench.submit(1)
+    waiting, waiting_bulk = bench.submit(1), bulk(bench, 3)
     await asyncio.sleep(0)
     stopping = asyncio.create_task(bench.batcher.stop())
     bench.gate.set()
     await stopping
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    held.cancel()
-    await asyncio.gather(held, return_exceptions=True)
+    for unfinished in (waiting, waiting_bulk, held, bench.submit(2)):
+        with pytest.raises(ModelUnloaded):
+            await unfinished
 
 
 def bulk(bench: Bench, item: int, seconds: float = 30) -> asyncio.Task:
@@ -182,3 +186,17 @@ async def test_a_bulk_item_that_is_cancelled_or_late_is_never_run(bench):
         await late
     await held
     assert bench.batches == [[0], [3]]
+
+
+async def test_batchers_that_share_a_turn_never_run_at_once_and_none_starves():
+    turns, running = asyncio.Semaphore(1), []
+    batchers = [Bench(turns=turns, max_queue_items=64, watch=running) for _ in range(3)]
+    for each in batchers:
+        each.batcher.start()
+    tasks = [each.submit(item) for item in range(12) for each in batchers]
+    assert await asyncio.gather(*tasks) == [2 * item for item in range(12) for _ in batchers]
+    # Three batches of each: had one kept the turn, its batches would come together.
+    assert [batchers.index(each) for each in running] == [0, 1, 2] * 3
+    assert not turns.locked()
+    for each in batchers:
+        await each.batcher.stop()

@@ -19,6 +19,10 @@ from serving.config import ServingConfig, describe_invalid
         {"port": 70_000},
         {"log_level": "loud"},
         {"no_such_setting": 1},
+        {"model": "a", "models": ("b",)},
+        {"models": ("a", "a")},
+        {"model": ""},
+        {"admin_host": "0.0.0.0"},
     ],
 )
 def test_settings_under_which_some_request_could_never_be_served_are_refused(settings):
@@ -32,6 +36,15 @@ def test_the_environment_sets_and_arguments_win(monkeypatch):
     monkeypatch.setenv("TESSERA_MAX_BATCH_SIZE", "2")
     config = ServingConfig(port=4321)
     assert (config.port, config.max_batch_size) == (4321, 2)
+
+
+def test_one_model_or_several_are_named_by_either_variable(monkeypatch):
+    assert ServingConfig().model_sources == ("default",)
+    monkeypatch.setenv("TESSERA_MODEL", "tessera-small")
+    assert ServingConfig().model_sources == ("tessera-small",)
+    monkeypatch.delenv("TESSERA_MODEL")
+    monkeypatch.setenv("TESSERA_MODELS", '["tessera-small", "tessera-small-int8"]')
+    assert ServingConfig().model_sources == ("tessera-small", "tessera-small-int8")
 
 
 def test_every_setting_is_described():

@@ -25,7 +25,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[ServingConfig]:
 
     def run(config: ServingConfig) -> int:
         configs.append(config)
-        return 1 if config.model == "broken" else 0
+        return 1 if config.model_sources == ("broken",) else 0
 
     monkeypatch.setattr("serving.server.run", run)
     return configs
@@ -40,6 +40,25 @@ def test_serve_puts_flags_over_the_environment(
     (config,) = served
     assert (config.host, config.port, config.num_threads) == ("::1", 0, 2)
     assert config.providers == ("cuda", "cpu")
+
+
+@pytest.mark.parametrize(("variable", "value"), [("TESSERA_MODEL", "x"), ("TESSERA_MODELS", '["x", "y"]')])
+def test_model_flags_win_over_either_variable(
+    served: list[ServingConfig], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert Ran("serve", "--model", "a", "--model", "b", "--admin-port", "0").code == 0
+    (config,) = served
+    assert (config.model_sources, config.admin_port) == (("a", "b"), 0)
+
+
+def test_a_list_in_the_environment_that_is_no_json_is_wrong_use(
+    served: list[ServingConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESSERA_MODELS", "a,b")
+    ran = Ran("serve")
+    assert ran.code == 2 and "models" in ran.err and "JSON" in ran.err
+    assert served == []
 
 
 def test_serve_passes_on_the_exit_code_of_the_server(served: list[ServingConfig]) -> None:

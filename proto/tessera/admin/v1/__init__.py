@@ -1,0 +1,1 @@
+"""Wire package tessera.admin.v1. Generated code: do not edit (proto/generate.sh)."""
