@@ -166,7 +166,7 @@ def _connect(target: str) -> TokenizerClient:
 @contextmanager
 def _failures_as_ours() -> Iterator[None]:
     """Errors of the client as RefusedInputError or ServerError."""
-    from serving.client_errors import InvalidRequest, ModelMismatch, ServiceError
+    from serving.client.errors import InvalidRequest, ModelMismatch, ServiceError
 
     try:
         yield

@@ -10,7 +10,7 @@ from cli_fakes import Ran, ThumbnailTokenizer
 from grpc import StatusCode
 
 from serving.cli import remote
-from serving.client_errors import InvalidRequest, Unavailable
+from serving.client.errors import InvalidRequest, Unavailable
 from serving.config import ServingConfig
 from tokenizer.budget import TokenBudget
 from tokenizer.coding import Coding
