@@ -20,11 +20,21 @@ OpenStream = Callable[[], Any]
 _END = object()
 
 
+# grpc.aio (1.85) puts this text with INTERNAL in the place of the server's own status when the stream breaks
+# under a message that is being sent.
+_LOST_STATUS = "Internal error from Core"
+
+
 class _Stream:
-    """One stream: messages go out by a task of its own, so that a server that does not read blocks nobody."""
+    """One stream: messages go out by a task of its own, so that a server that does not read blocks nobody.
+
+    The first message goes alone until it is answered: the status of a server that refuses the stream would be
+    lost under the second.
+    """
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._outgoing: asyncio.Queue[Any] = asyncio.Queue()
+        self._is_accepted = asyncio.Event()
         self._call = open_stream()
         self._sender = asyncio.create_task(self._send())
 
@@ -38,10 +48,12 @@ class _Stream:
         """The next answer. Raises ServiceError."""
         try:
             answer = await self._call.read()
-        except grpc.RpcError as error:
-            raise service_error(error) from None
+        except grpc.aio.AioRpcError as error:
+            lost = error.details() == _LOST_STATUS
+            raise (ended_early() if lost else service_error(error)) from None
         if answer is grpc.aio.EOF:
             raise ended_early()
+        self._is_accepted.set()
         return answer
 
     async def finish(self) -> None:
@@ -59,6 +71,7 @@ class _Stream:
         with suppress(grpc.RpcError, asyncio.InvalidStateError):
             while (message := await self._outgoing.get()) is not None:
                 await self._call.write(message)
+                await self._is_accepted.wait()
             await self._call.done_writing()
 
 

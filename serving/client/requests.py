@@ -57,8 +57,9 @@ def encode_request(
 
 def encode_stream_request(request: pb.EncodeRequest) -> pb.EncodeStreamRequest:
     """The same request for EncodeStream."""
+    rate = request.rate if request.HasField("rate") else None
     return pb.EncodeStreamRequest(
-        model=request.model, image=request.image, rate=request.rate, options=request.options
+        model=request.model, image=request.image, rate=rate, options=request.options
     )
 
 
