@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import local, remote
+from serving.cli import bulk, client, local, remote
+from serving.cli.connection import ServerError, with_connection
+from serving.cli.health import health
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -26,12 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog=EXIT_CODES,
 )
-client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
-app.add_typer(client, name="client")
+client_app = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
+app.add_typer(client_app, name="client")
 
 
-def main() -> None:
-    """Entry point of the `tessera` command."""
+def run() -> None:
+    """The whole command, as sys.argv says."""
     app(prog_name="tessera")
 
 
@@ -60,7 +62,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         try:
             command(*args, **kwargs)
-        except (TokenizerError, OutputError, remote.ServerError) as error:
+        except (TokenizerError, OutputError, ServerError) as error:
             tell_error(error)
             raise typer.Exit(EXIT_FAILURE) from error
 
@@ -69,5 +71,15 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in (local.encode, local.decode, local.truncate, local.info, remote.serve):
     app.command()(one_line_errors(command))
-client.command("encode")(one_line_errors(remote.client_encode))
-client.command("decode")(one_line_errors(remote.client_decode))
+app.command()(health)
+questions: dict[str, Callable[..., None]] = {
+    "encode": client.encode,
+    "decode": client.decode,
+    "truncate": client.truncate,
+    "info": client.info,
+    "many": bulk.many,
+    "models": client.models,
+    "server-info": client.server_info,
+}
+for name, question in questions.items():
+    client_app.command(name)(one_line_errors(with_connection(question)))

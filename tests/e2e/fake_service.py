@@ -135,6 +135,9 @@ class FakeService(tokenizer_grpc.TokenizerServiceServicer, model_grpc.ModelServi
     def _many_encoded(self, item: pb.EncodeManyRequest) -> pb.EncodeManyResponse:
         if item.request.image.encoded.startswith(b"bad"):
             return pb.EncodeManyResponse(item_id=item.item_id, error=status_of(bad_picture()))
+        if item.request.image.encoded.startswith(b"bug"):
+            bug = StatusError("internal error 17")
+            return pb.EncodeManyResponse(item_id=item.item_id, error=status_of(bug))
         return pb.EncodeManyResponse(item_id=item.item_id, response=encoded(item.request.image.encoded))
 
     def _many(self, requests: Iterator, context: grpc.ServicerContext, answer: Callable) -> Iterator:
