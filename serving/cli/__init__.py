@@ -6,7 +6,7 @@ remote      serve (grpc is imported when it runs)
 client      client encode, decode, truncate, info, models, server-info
 bulk        client many
 health      health, which also runs without loading the others
-connection  flags of all commands that ask a server
+connection  flags of all commands that ask a server; tls_files reads its certificates
 files       what is read and what is written: plans, `-`, atomic files
 report      what the user sees: lines, JSON, progress bar, exit code
 flags       flags that several commands share
@@ -22,7 +22,7 @@ def main() -> None:
     if sys.argv[1:2] == ["health"]:
         from serving.cli.health import main as probe
 
-        probe(sys.argv[2:])
+        sys.exit(probe(sys.argv[2:]))
     from serving.cli.app import run
 
     run()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-if TYPE_CHECKING:
-    import grpc
+from serving.cli.tls_files import channel_credentials, read_file
 
+if TYPE_CHECKING:
     from serving.client import TokenizerClient
 
 DEFAULT_TARGET = "127.0.0.1:50051"
@@ -76,22 +76,6 @@ class Connection:
     client_cert: Path | None
     client_key: Path | None
 
-    def __post_init__(self) -> None:
-        if (self.client_cert is None) != (self.client_key is None):
-            raise typer.BadParameter("--client-cert and --client-key belong together")
-
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """None where nothing asks for TLS. Raises typer.BadParameter for a file that cannot be read."""
-        if not self.tls and self.ca_file is None and self.client_cert is None:
-            return None
-        import grpc
-
-        return grpc.ssl_channel_credentials(
-            root_certificates=_read(self.ca_file),
-            private_key=_read(self.client_key),
-            certificate_chain=_read(self.client_cert),
-        )
-
     def connect(self) -> TokenizerClient:
         """A client for this server. Raises ServerError if its libraries are missing."""
         try:
@@ -100,8 +84,9 @@ class Connection:
             explain_missing(error)
             raise
         try:
+            credentials = channel_credentials(self.tls, self.ca_file, self.client_cert, self.client_key)
             return TokenizerClient(
-                self.target, credentials=self.credentials(), key=self.key, timeout_s=self.timeout_s
+                self.target, credentials=credentials, key=self.key, timeout_s=self.timeout_s
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
@@ -167,14 +152,10 @@ _FLAGS = {
 
 def _key(path: Path | None) -> str | None:
     """A key is never on the command line, where every user of the machine reads it."""
-    data = _read(path)
+    try:
+        data = read_file(path)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     if data is None:
         return os.environ.get(KEY_VARIABLE) or None
     return data.decode("utf-8", "replace").strip()
-
-
-def _read(path: Path | None) -> bytes | None:
-    try:
-        return None if path is None else path.read_bytes()
-    except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}") from error

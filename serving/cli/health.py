@@ -1,4 +1,4 @@
-"""health: whether a server serves, as a probe asks. Imports no model and no stubs, since probes run often.
+"""health: whether a server serves, as a probe asks. Imports only grpc and argparse, since probes run often.
 
 stdout   SERVING, or with --watch each state as it changes
 stderr   `error: HOST:PORT: what is wrong [REASON]`
@@ -6,133 +6,130 @@ stderr   `error: HOST:PORT: what is wrong [REASON]`
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
-from serving.cli.connection import (
-    CaFile,
-    ClientCert,
-    ClientKey,
-    Connection,
-    ServerError,
-    Tls,
-    explain_missing,
-)
+from serving.cli.tls_files import channel_credentials
 
 if TYPE_CHECKING:
     import grpc
 
     from serving.health_wire import HealthState
 
-EXIT_SERVING, EXIT_NOT_SERVING = 0, 1
+EXIT_SERVING, EXIT_NOT_SERVING, EXIT_USAGE = 0, 1, 2
+SUMMARY = "Ask whether a server serves: exit code 0 if it does, 1 if it does not or cannot be reached."
 _UNANSWERED = {"UNAVAILABLE": "cannot be reached", "DEADLINE_EXCEEDED": "does not answer in time"}
 
 
-def health(
-    target: Annotated[
-        str | None,
-        typer.Option(
-            envvar="TESSERA_TARGET",
-            metavar="HOST:PORT",
-            help="Where the server is; by default on this machine, at the port in TESSERA_PORT.",
-        ),
-    ] = None,
-    service: Annotated[str, typer.Option(help="Full name of one service; by default the whole server.")] = "",
-    watch: Annotated[bool, typer.Option("--watch", help="Tell each change until the server goes.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Longest wait for an answer, in seconds.")] = 5.0,
-    tls: Tls = False,
-    ca_file: CaFile = None,
-    client_cert: ClientCert = None,
-    client_key: ClientKey = None,
-) -> None:
-    """Ask whether a server serves. Exit code 0 if it does, 1 if it does not or cannot be reached."""
-    where = target or f"127.0.0.1:{os.environ.get('TESSERA_PORT') or 50051}"
-    connection = Connection(where, timeout, None, tls, ca_file, client_cert, client_key)
+def main(arguments: Sequence[str]) -> int:
+    """Run `tessera health` with these arguments; returns the exit code."""
+    given = _parser().parse_args(arguments)
     try:
-        raise typer.Exit(_watch(connection, service) if watch else _check(connection, service))
-    except ServerError as error:
-        raise typer.Exit(_failed(where, str(error), error.reason)) from error
+        credentials = channel_credentials(given.tls, given.ca_file, given.client_cert, given.client_key)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    try:
+        import grpc
+    except ModuleNotFoundError:
+        return _failed(given.target, "grpc is missing: install tessera[serve]", "NOT_INSTALLED")
+    if credentials is None:
+        channel = grpc.insecure_channel(given.target)
+    else:
+        channel = grpc.secure_channel(given.target, credentials)
+    ask = _watch if given.watch else _check
+    with channel:
+        return ask(channel, given.target, given.service, given.timeout)
 
 
-def main(arguments: list[str]) -> None:
-    """`tessera health` without the rest of the command, which takes several times as long to load."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(health)
-    app(args=arguments, prog_name="tessera health")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("tessera health", description=SUMMARY)
+    here = f"127.0.0.1:{os.environ.get('TESSERA_PORT') or 50051}"
+    parser.add_argument(
+        "--target",
+        metavar="HOST:PORT",
+        default=os.environ.get("TESSERA_TARGET") or here,
+        help="where the server is; else TESSERA_TARGET, else this machine at TESSERA_PORT",
+    )
+    parser.add_argument("--service", default="", help="full name of one service; else the whole server")
+    parser.add_argument("--watch", action="store_true", help="tell each change until the server goes")
+    parser.add_argument("--timeout", type=_seconds, default=5.0, help="longest wait in seconds (5)")
+    parser.add_argument("--tls", action="store_true", help="encrypt, and trust what this system trusts")
+    parser.add_argument("--ca-file", type=Path, help="encrypt, and trust these authorities (PEM)")
+    parser.add_argument("--client-cert", type=Path, help="certificate chain to show (PEM)")
+    parser.add_argument("--client-key", type=Path, help="its private key (PEM)")
+    return parser
 
 
-def _check(connection: Connection, service: str) -> int:
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+def _check(channel: grpc.Channel, target: str, service: str, timeout_s: float) -> int:
     import grpc
 
     from serving.health_wire import HealthStub, health_request
 
-    with _open(connection) as channel:
-        try:
-            check = HealthStub(channel).check
-            state = check(health_request(service), timeout=connection.timeout_s)
-        except grpc.RpcError as error:
-            return _unanswered(error, connection, service)
-        return _tell(state, connection, service)
+    try:
+        state = HealthStub(channel).check(health_request(service), timeout=timeout_s)
+    except grpc.RpcError as error:
+        return _unanswered(error, target, service)
+    return _tell(state, target, service)
 
 
-def _watch(connection: Connection, service: str) -> int:
+def _watch(channel: grpc.Channel, target: str, service: str, timeout_s: float) -> int:
     import grpc
 
     from serving.health_wire import HealthStub, health_request
 
     code = EXIT_NOT_SERVING
-    with _open(connection) as channel:
-        try:
-            # Only the connection has a deadline: a healthy server says nothing more for days.
-            grpc.channel_ready_future(channel).result(connection.timeout_s)
-            for state in HealthStub(channel).watch(health_request(service)):
-                # Before it is told: whoever reads it may interrupt at once.
-                code = EXIT_SERVING if state.name == "SERVING" else EXIT_NOT_SERVING
-                _tell(state, connection, service)
-        except grpc.FutureTimeoutError:
-            text = f"cannot be reached within {connection.timeout_s:g} s"
-            return _failed(connection.target, text, "UNAVAILABLE")
-        except grpc.RpcError as error:
-            return _unanswered(error, connection, service)
-        except KeyboardInterrupt:
-            pass
+    try:
+        # Only the connection has a deadline: a healthy server says nothing more for days.
+        grpc.channel_ready_future(channel).result(timeout_s)
+        for state in HealthStub(channel).watch(health_request(service)):
+            # Before it is told: whoever reads it may interrupt at once.
+            code = _code(state)
+            _tell(state, target, service)
+    except grpc.FutureTimeoutError:
+        return _failed(target, f"cannot be reached within {timeout_s:g} s", "UNAVAILABLE")
+    except grpc.RpcError as error:
+        return _unanswered(error, target, service)
+    except KeyboardInterrupt:
+        pass
     return code
 
 
-def _open(connection: Connection) -> grpc.Channel:
-    try:
-        import grpc
-    except ModuleNotFoundError as error:
-        explain_missing(error)
-        raise
-    credentials = connection.credentials()
-    if credentials is None:
-        return grpc.insecure_channel(connection.target)
-    return grpc.secure_channel(connection.target, credentials)
+def _code(state: HealthState) -> int:
+    return EXIT_SERVING if state.name == "SERVING" else EXIT_NOT_SERVING
 
 
-def _tell(state: HealthState, connection: Connection, service: str) -> int:
-    if state.name == "SERVING":
+def _tell(state: HealthState, target: str, service: str) -> int:
+    if _code(state) == EXIT_SERVING:
         print("SERVING", flush=True)
-        return EXIT_SERVING
-    if state.name == "SERVICE_UNKNOWN":
-        return _unknown(connection, service)
-    return _failed(connection.target, "is there and does not serve", state.name)
+    elif state.name == "SERVICE_UNKNOWN":
+        _unknown(target, service)
+    else:
+        _failed(target, "is there and does not serve", state.name)
+    return _code(state)
 
 
-def _unanswered(error: grpc.RpcError, connection: Connection, service: str) -> int:
+def _unanswered(error: grpc.RpcError, target: str, service: str) -> int:
     code = error.code().name
     if code == "NOT_FOUND":
-        return _unknown(connection, service)
+        return _unknown(target, service)
     text = _UNANSWERED.get(code, "failed")
-    return _failed(connection.target, f"{text}: {' '.join(str(error.details()).split())}", code)
+    return _failed(target, f"{text}: {' '.join(str(error.details()).split())}", code)
 
 
-def _unknown(connection: Connection, service: str) -> int:
-    return _failed(connection.target, f"has no service {service}", "SERVICE_UNKNOWN")
+def _unknown(target: str, service: str) -> int:
+    return _failed(target, f"has no service {service}", "SERVICE_UNKNOWN")
 
 
 def _failed(target: str, text: str, reason: str) -> int:

@@ -28,10 +28,9 @@ def tessera(*arguments: str, target: str, code: int = 0, stdin: bytes | None = N
 
 
 def probe(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as ended:
-        health(list(arguments))
+    code = health(list(arguments))
     out, err = capsys.readouterr()
-    return ended.value.code, out, err
+    return code, out, err
 
 
 @pytest.fixture
@@ -189,6 +188,15 @@ def test_health_knows_services_by_name(target, capsys):
     assert probe(capsys, "--target", target, "--service", "tessera.v1.TokenizerService")[0] == 0
     code, _, err = probe(capsys, "--target", target, "--service", "nobody")
     assert (code, err) == (1, f"error: {target}: has no service nobody [SERVICE_UNKNOWN]\n")
+
+
+def test_health_is_part_of_the_command_and_refuses_nonsense(fake: FakeServer, capsys):
+    assert CliRunner().invoke(app, ["health", "--target", fake.target]).exit_code == 0
+    assert "health" in CliRunner().invoke(app, ["--help"]).stdout
+    assert probe(capsys, "--client-cert", "a")[0] == probe(capsys, "--ca-file", "nowhere")[0] == 2
+    for arguments in (["--timeout", "0"], ["--timeout", "soon"], ["--nonsense"]):
+        with pytest.raises(SystemExit, match="2"):
+            health(arguments)
 
 
 def test_health_asks_this_machine_at_the_servers_port(target, capsys, monkeypatch):
