@@ -279,6 +279,7 @@ class AsyncTokenizerClient:
         max_resumes: int,
         timeout_s: float | None,
     ) -> AsyncIterator[tuple[Any, Any]]:
+        self._check_loop()
         told = (await self.server_info(timeout_s=timeout_s)).limits.max_stream_window_item_count
         bulk = many.Bulk(codec, window=many.window_of(window, told), max_resumes=max_resumes)
 

@@ -26,15 +26,11 @@ _LOST_STATUS = "Internal error from Core"
 
 
 class _Stream:
-    """One stream: messages go out by a task of its own, so that a server that does not read blocks nobody.
-
-    The first message goes alone until it is answered: the status of a server that refuses the stream would be
-    lost under the second.
-    """
+    """One stream: messages go out by a task of its own, so that a server that does not read blocks nobody."""
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._outgoing: asyncio.Queue[Any] = asyncio.Queue()
-        self._is_accepted = asyncio.Event()
+        self._open_stream = open_stream
         self._call = open_stream()
         self._sender = asyncio.create_task(self._send())
 
@@ -50,10 +46,9 @@ class _Stream:
             answer = await self._call.read()
         except grpc.aio.AioRpcError as error:
             lost = error.details() == _LOST_STATUS
-            raise (ended_early() if lost else service_error(error)) from None
+            raise (await self._status_again() if lost else service_error(error)) from None
         if answer is grpc.aio.EOF:
             raise ended_early()
-        self._is_accepted.set()
         return answer
 
     async def finish(self) -> None:
@@ -66,12 +61,21 @@ class _Stream:
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
 
+    async def _status_again(self) -> ServiceError:
+        """What the server says to a stream without messages, where nothing can get lost."""
+        try:
+            call = self._open_stream()
+            await call.done_writing()
+            await call.read()
+        except grpc.aio.AioRpcError as error:
+            return service_error(error)
+        return ended_early()
+
     async def _send(self) -> None:
         # What went wrong, `receive` tells.
         with suppress(grpc.RpcError, asyncio.InvalidStateError):
             while (message := await self._outgoing.get()) is not None:
                 await self._call.write(message)
-                await self._is_accepted.wait()
             await self._call.done_writing()
 
 

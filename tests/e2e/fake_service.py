@@ -147,8 +147,10 @@ class FakeService(tokenizer_grpc.TokenizerServiceServicer, model_grpc.ModelServi
         self.streams.append(received)
         if self.failures:
             context.abort(self.failures.pop(0).code, "refused")
-        breaks = self.breaks.pop(0) if self.breaks else None
+        breaks = None
         for count, item in enumerate(requests):
+            if count == 0 and self.breaks:
+                breaks = self.breaks.pop(0)
             received.append(item.item_id)
             if count == breaks:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "too old")
