@@ -14,14 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokenizer.artifact import REFINER, ModelArtifact
 from tokenizer.errors import ArtifactError, InvalidRealism
 from tokenizer.onnx_session import OnnxSession
+
+if TYPE_CHECKING:
+    from tokenizer.artifact import ModelArtifact
 
 MAX_STEPS = 8
 DEFAULT_STEPS = 4
@@ -100,7 +102,7 @@ class WalkFacts:
             value = getattr(self, name)
             if not isinstance(value, float) or not above < value <= most:
                 raise ArtifactError(
-                    f"manifest.json does not say with which noise and times {REFINER} walks: "
+                    "manifest.json does not say with which noise and times the refiner walks: "
                     f"{name} must be above {above} and at most {most}, got {value!r}"
                 )
 
@@ -116,6 +118,9 @@ class RealismDecoder:
         cls, artifact: ModelArtifact, providers: Sequence[str], num_threads: int
     ) -> RealismDecoder | None:
         """The refiner of a model, or None if it was made without. Raises ArtifactError, ProviderError."""
+        # An artifact brings a compiler; a client that only asks for a Realism should not wait for it.
+        from tokenizer.artifact import REFINER
+
         if REFINER not in artifact.graphs:
             return None
         facts = artifact.manifest.get("refiner")

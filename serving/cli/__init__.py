@@ -1,13 +1,31 @@
 """The `tessera` command: pictures to streams and back, here or on a server. Imports no grpc, no torch.
 
-app       the command tree, exit codes, what a failure looks like
-local     encode, decode, info with the model in this process; truncate without any
-remote    serve, client encode, client decode (grpc is imported when they run)
-files     what is read and what is written: plans, `-`, atomic files
-report    what the user sees: lines, JSON, progress bar, exit code
-flags     flags that several commands share
+app         the command tree, exit codes, what a failure looks like
+local       encode, decode, info with the model in this process; truncate without any
+remote      serve (grpc is imported when it runs)
+client      client encode, decode, truncate, info, models, server-info
+bulk        client many
+health      health, which also runs without loading the others
+connection  flags of all commands that ask a server; tls_files reads its certificates
+files       what is read and what is written: plans, `-`, atomic files
+report      what the user sees: lines, JSON, progress bar, exit code
+flags       flags that several commands share
 """
 
-from serving.cli.app import main
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the `tessera` command."""
+    if sys.argv[1:2] == ["health"]:
+        from serving.cli.health import main as probe
+
+        sys.exit(probe(sys.argv[2:]))
+    from serving.cli.app import run
+
+    run()
+
 
 __all__ = ["main"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.cli.remote import ServerError, explain_missing
+from serving.cli.connection import ServerError, explain_missing
 
 # A model loads and drains while the caller waits; the server itself ends a drain after a minute by default.
 _TIMEOUT_S = 600
@@ -81,7 +81,7 @@ def _stub(target: str) -> Iterator[tuple[Any, Any]]:
     try:
         import grpc
 
-        from serving.client_errors import service_error
+        from serving.client.errors import service_error
         from tessera.admin.v1 import admin_service_pb2, admin_service_pb2_grpc
     except ModuleNotFoundError as error:
         explain_missing(error)

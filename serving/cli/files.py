@@ -45,6 +45,23 @@ def plan_jobs(sources: Sequence[str], out: str | None, ending: str, *, in_place:
     return jobs
 
 
+def plan_folders(folders: Sequence[Path], out: Path, endings: Sequence[str], ending: str) -> list[Job]:
+    """Each file with one of the endings, at any depth, to the same place below `out`, with `ending`.
+
+    In the order of the names. Raises typer.BadParameter.
+    """
+    jobs: list[Job] = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise typer.BadParameter(f"{folder} is not a folder")
+        found = sorted(
+            path for path in folder.rglob("*") if path.suffix.lower() in endings and not path.is_dir()
+        )
+        jobs += [Job(str(path), str(_with_ending(out / path.relative_to(folder), ending))) for path in found]
+    _refuse_collisions(jobs, in_place=False)
+    return jobs
+
+
 def read_input(source: str) -> bytes:
     """All bytes of a file or of stdin. Raises OSError, and ImageTooLarge past 256 MiB."""
     if source == STREAM:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.cli.remote import ServerError
+from serving.cli.connection import ServerError
 
 keys = typer.Typer(no_args_is_help=True, help="Keys of those who may call a server.")
 

@@ -159,7 +159,7 @@ def info(
     if not files:
         raise typer.Exit(_model_info(model or "default", as_json))
     jobs = [Job(file, "") for file in files]
-    raise typer.Exit(run_jobs(jobs, lambda data: Result(None, _stream_facts(data)), as_json=as_json))
+    raise typer.Exit(run_jobs(jobs, lambda data: Result(None, stream_facts(data)), as_json=as_json))
 
 
 def load_tokenizer(model: str, providers: Sequence[str], threads: int) -> ImageTokenizer:
@@ -197,7 +197,8 @@ def size_facts(size: Size) -> dict[str, Any]:
     return {"width": size.width_px, "height": size.height_px}
 
 
-def _stream_facts(data: bytes) -> dict[str, Any]:
+def stream_facts(data: bytes) -> dict[str, Any]:
+    """What a `.tsr` file is. Raises BitstreamError."""
     sequence = TokenSequence.from_bytes(data)
     canvas = {"canvas_width": sequence.canvas.width_px, "canvas_height": sequence.canvas.height_px}
     return encoded_facts(sequence, len(data)) | canvas | {"version": VERSIONS[sequence.coding]}

@@ -7,11 +7,13 @@ import logging
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import structlog
+from both_clients import Blocking
+from fake_service import FakeServer
 from fake_tokenizer import FakeTokenizer
 from running_server import Running, StartServer, as_file
 
@@ -99,3 +101,28 @@ def bomb_png() -> bytes:
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(bytes(64))), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture(params=["sync", "asyncio"])
+def connect(request, server_loop) -> Iterator[Callable[..., TokenizerClient]]:
+    """A function that makes a client of one kind; all are closed at the end."""
+    clients = []
+
+    def make(target: str, **settings) -> TokenizerClient:
+        is_sync = request.param == "sync"
+        clients.append(
+            TokenizerClient(target, **settings) if is_sync else Blocking(server_loop, target, **settings)
+        )
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    server = FakeServer()
+    server.start()
+    yield server
+    server.stop()

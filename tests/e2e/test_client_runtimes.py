@@ -27,7 +27,7 @@ CLIENT = """
 import json, sys
 import grpc, google.protobuf
 from serving.client import TokenizerClient
-from serving.client_errors import InvalidRequest
+from serving.client.errors import InvalidRequest
 from tessera.v1 import tokenizer_service_pb2 as pb, tokenizer_service_pb2_grpc, types_pb2 as types
 from tokenizer import TokenBudget
 

@@ -13,7 +13,7 @@ from PIL import Image
 from running_server import Running
 
 from serving.client import TokenizerClient
-from serving.client_errors import InvalidRequest, Unsupported
+from serving.client.errors import InvalidRequest, Unsupported
 from serving.config import ServingConfig
 from serving.server import build_server
 from tessera.v1 import tokenizer_service_pb2 as pb

@@ -16,7 +16,7 @@ from key_files import bearer, caller, write_keys
 from running_server import Running
 
 from serving.api_keys import new_key
-from serving.client_channel import channel_options
+from serving.client.channel import channel_options
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from running_server import as_file
 
 from serving.client import TokenizerClient
-from serving.client_errors import Unavailable
+from serving.client.errors import Unavailable
 from serving.limits import CLIENT_KEEPALIVE_S
 from serving.server_channel import channel_options
 from tessera.v1 import tokenizer_service_pb2 as pb

@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from running_server import Running
 
-from serving.client_errors import Overloaded, Unavailable
+from serving.client.errors import Overloaded, Unavailable
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc
 from tessera.v1 import types_pb2 as types

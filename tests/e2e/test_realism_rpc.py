@@ -12,7 +12,7 @@ from PIL import Image
 from running_server import Running, StartServer
 
 from serving.client import TokenizerClient
-from serving.client_errors import InvalidRequest, Unsupported
+from serving.client.errors import InvalidRequest, Unsupported
 from serving.config import ServingConfig
 from serving.server import build_server
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc

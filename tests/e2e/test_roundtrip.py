@@ -11,7 +11,7 @@ from PIL import Image
 from running_server import as_file
 
 from serving.client import TokenizerClient
-from serving.client_errors import (
+from serving.client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     ModelMismatch,

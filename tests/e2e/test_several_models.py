@@ -12,7 +12,7 @@ import pytest
 from fake_tokenizer import FakeTokenizer
 from several_models import OTHER, SMALL, ServeModels, SeveralModels, start
 
-from serving.client_errors import ModelMismatch, NotFound, ServiceError, service_error
+from serving.client.errors import ModelMismatch, NotFound, ServiceError, service_error
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types

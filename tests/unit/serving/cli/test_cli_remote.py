@@ -9,8 +9,8 @@ import pytest
 from cli_fakes import Ran, ThumbnailTokenizer
 from grpc import StatusCode
 
-from serving.cli import remote
-from serving.client_errors import InvalidRequest, Unavailable
+from serving.cli.connection import Connection
+from serving.client.errors import InvalidRequest, Unavailable
 from serving.config import ServingConfig
 from tokenizer.budget import TokenBudget
 from tokenizer.coding import Coding
@@ -80,7 +80,9 @@ class FailingClient:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def encode(self, image: bytes, budget: TokenBudget | None, *, coding: Coding) -> TokenSequence:
+    def encode(
+        self, image: bytes, budget: TokenBudget | None, *, coding: Coding, **_: object
+    ) -> TokenSequence:
         if image == b"<html>":
             raise InvalidRequest("no picture", code=StatusCode.INVALID_ARGUMENT, reason="IMAGE_CORRUPT")
         if image == b"gone":
@@ -88,13 +90,15 @@ class FailingClient:
         (sequence,) = ThumbnailTokenizer().encode([read_image(image)], coding=coding)
         return sequence if budget is None else sequence.prefix(budget.max_tokens or 0)
 
-    def decode(self, sequence: TokenSequence, format: str, *, quality: int | None, **realism: float) -> bytes:
+    def decode(
+        self, sequence: TokenSequence, format: str, *, quality: int | None, model: str, **realism: float
+    ) -> bytes:
         return write_image(ThumbnailTokenizer().decode([sequence], **realism)[0], format, quality)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_connect", lambda target: FailingClient())
+    monkeypatch.setattr(Connection, "connect", lambda connection: FailingClient())
 
 
 @pytest.mark.usefixtures("server")
