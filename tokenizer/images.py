@@ -10,6 +10,7 @@ they belong to the whole process: the limits here are ours and hold per call.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -68,6 +69,12 @@ _MAGIC = (
     (b"MM\0*", "TIFF"),
     (b"BM", "BMP"),
 )
+
+# Marker, length and number of components, which must agree (ITU T.81, B.2.3): phones put films behind the
+# picture, whose bytes hold the marker alone now and then.
+_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+MAX_JPEG_SCANS = 64
+"""Encoders write 1 to 16; a thumbnail and a second picture may add as many each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,8 @@ def _open(data: bytes, limits: ImageLimits, formats: tuple[str, ...]) -> ImageFi
     name = _accepted_format(data, formats)
     if name == "WEBP":
         _check_webp_size(data, limits)
+    if name == "JPEG":
+        _check_jpeg_scans(data)
     try:
         image = _OPENERS[name](BytesIO(data))
         size = Size(image.width, image.height)
@@ -215,6 +224,13 @@ def _check_size(size: Size, limits: ImageLimits) -> None:
         raise ImageTooLarge(f"a side may have {limits.max_side_px} pixels, got {size}")
     if size.area_px > limits.max_pixels:
         raise ImageTooLarge(f"a picture may have {limits.max_pixels} pixels, got {size} = {size.area_px}")
+
+
+def _check_jpeg_scans(data: bytes) -> None:
+    """Each scan passes over the whole picture: 130 KB with a thousand empty ones cost ten seconds."""
+    scans = sum(1 for _ in _JPEG_SCAN.finditer(data))
+    if scans > MAX_JPEG_SCANS:
+        raise ImageCorrupt(f"a JPEG may have {MAX_JPEG_SCANS} scans, got {scans}")
 
 
 def _check_webp_size(data: bytes, limits: ImageLimits) -> None:

@@ -311,3 +311,14 @@ def test_writing_refuses_what_is_no_picture() -> None:
         write_image(photo(), "jpeg", quality=0)
     with pytest.raises(ImageTooLarge, match="16383"):
         write_image(np.zeros((1, 16_384, 3), dtype=np.uint8), "webp")
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_they_are_decoded() -> None:
+    out = BytesIO()
+    Image.new("RGB", (64, 64)).save(out, "JPEG", progressive=True)
+    whole = out.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    scan = whole[last:-2]
+    assert read_image(whole[:last] + scan * 20 + whole[-2:]).shape == (64, 64, 3)
+    with pytest.raises(ImageCorrupt, match="may have 64 scans, got 1009"):
+        read_image(whole[:last] + scan * 1000 + whole[-2:])
