@@ -15,8 +15,9 @@ from serving.security_settings import SecuritySettings
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
 from tokenizer.images import ImageLimits
 
-# One pixel in work: three bytes of RGB and one for what Pillow keeps beside it while decoding.
-BYTES_PER_PIXEL_IN_WORK = 4
+# One pixel while a picture is decoded: four bytes inside Pillow and three of the result (a WebP takes twice as
+# much for that moment, `docs/operations.md`). While it waits for the model, it is three.
+BYTES_PER_PIXEL_IN_WORK = 8
 # What a request carries beside its picture: model name, options, framing.
 _REQUEST_OVERHEAD_BYTES = 4096
 
@@ -66,7 +67,7 @@ class ServingConfig(SecuritySettings):
     max_batch_size: int = Field(4, ge=1, le=256, description="Most pictures in one model call.")
     max_queue_items: int = Field(32, ge=1, description="Most pictures that wait for one model call.")
     max_queue_size_bytes: int = Field(
-        256 * limits.MIB, ge=1, description="Memory of all pictures in work, at 4 bytes per pixel."
+        512 * limits.MIB, ge=1, description="Memory of all pictures in work, at 8 bytes per pixel."
     )
     max_concurrent_rpcs: int = Field(
         128, ge=1, description="Most RPCs in work; health, reflection and ModelService are not counted."

@@ -8,10 +8,14 @@
     I (32-bit integers)        ImageModeUnsupported: nothing says what white is
 
 Transparency is composited on white, as a printed page would show it, in sRGB as browsers do.
+
+All of it happens in bands of the picture: beside Pillow's own 4 bytes per pixel and the 3 of the result there
+is never a whole copy, where composing the picture at once would take 24 bytes per pixel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -22,46 +26,43 @@ from PIL.TiffImagePlugin import TiffImageFile
 from tokenizer.errors import ImageModeUnsupported
 
 _WHITE = (255, 255, 255)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+Pixels = NDArray[np.uint8]
+# EXIF orientation -> the stored picture upright, as a view.
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
 }
+_BAND_PX = 256
 _PROFILE_MODES = ("RGB", "L", "CMYK", "LAB")
 _TIFF_BITS_PER_SAMPLE = 258
 _TIFF_PHOTOMETRIC = 262
 _TIFF_WHITE_IS_ZERO = 0
 
 
-def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+def upright_rgb(image: Image.Image) -> Pixels:
     """uint8[H, W, 3] of a Pillow image. Raises ImageModeUnsupported, and what Pillow raises on bad bytes."""
     turn = _TURNS.get(_orientation(image))  # before loading: must agree with `turns_sideways`
     image.load()
-    colour, alpha = _colour_and_alpha(image)
-    rgb = _to_srgb(colour, image.info.get("icc_profile"))
-    if alpha is not None:
-        rgb = Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
-    if turn is not None:
-        rgb = rgb.transpose(turn)
-    return _rows(rgb)
+    to_8_bit, to_srgb = _depth_converter(image), _colour_converter(image)
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top in range(0, image.height, _BAND_PX):
+        bottom = min(top + _BAND_PX, image.height)
+        colour, alpha = to_8_bit(image.crop((0, top, image.width, bottom)))
+        rgb = to_srgb(colour)
+        if alpha is not None:
+            rgb = Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
+        pixels[top:bottom] = np.asarray(rgb)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def turns_sideways(image: Image.Image) -> bool:
     """True if the upright picture is as wide as the stored one is high. Reads the header only."""
     return _orientation(image) >= 5
-
-
-def _rows(rgb: Image.Image, band_px: int = 256) -> NDArray[np.uint8]:
-    """Pixels as an array of its own, copied in bands: at once, Pillow would hold two more whole copies."""
-    pixels = np.empty((rgb.height, rgb.width, 3), dtype=np.uint8)
-    for top in range(0, rgb.height, band_px):
-        bottom = min(top + band_px, rgb.height)
-        pixels[top:bottom] = np.asarray(rgb.crop((0, top, rgb.width, bottom)))
-    return pixels
 
 
 def _orientation(image: Image.Image) -> int:
@@ -77,10 +78,21 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """An opaque 8-bit image in one of _PROFILE_MODES, and its coverage as "L" where it has any."""
-    if image.mode.startswith("I;16"):
-        return _from_16_bit(image)
+Layers = tuple[Image.Image, Image.Image | None]
+
+
+def _depth_converter(image: Image.Image) -> Callable[[Image.Image], Layers]:
+    """From a band to an opaque 8-bit one in a mode of _PROFILE_MODES, and its coverage as "L" if it has any."""
+    if not image.mode.startswith("I;16"):
+        return _colour_and_alpha
+    tags = getattr(image, "tag_v2", {})
+    white = 2 ** int(tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0]) - 1  # a 12-bit TIFF keeps its 0..4095
+    is_negative = tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO
+    clear = image.info.get("transparency")
+    return lambda band: _from_16_bit(band, white, is_negative, clear if isinstance(clear, int) else None)
+
+
+def _colour_and_alpha(image: Image.Image) -> Layers:
     if image.mode == "F":
         return _from_float(image), None
     if image.mode == "I":
@@ -96,17 +108,13 @@ def _colour_and_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | No
     return (image if image.mode in _PROFILE_MODES else image.convert("RGB")), None
 
 
-def _from_16_bit(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _from_16_bit(image: Image.Image, white: int, is_negative: bool, clear: int | None) -> Layers:
     values = np.asarray(image).astype(np.uint32)
-    tags = getattr(image, "tag_v2", {})
-    white = 2 ** int(tags.get(_TIFF_BITS_PER_SAMPLE, (16,))[0]) - 1  # a 12-bit TIFF keeps its 0..4095
     grey = ((values * 255 + white // 2) // white).clip(0, 255).astype(np.uint8)
-    if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:
+    if is_negative:
         grey = 255 - grey
-    clear = image.info.get("transparency")
-    if not isinstance(clear, int):
-        return Image.fromarray(grey), None
-    return Image.fromarray(grey), Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+    alpha = None if clear is None else Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+    return Image.fromarray(grey), alpha
 
 
 def _from_float(image: Image.Image) -> Image.Image:
@@ -117,20 +125,41 @@ def _from_float(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * 255).astype(np.uint8))
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB by the embedded profile; by convention (Lab: D50) where there is none or it does not fit."""
-    if profile:
-        try:
-            return _through_profile(image, ImageCms.ImageCmsProfile(BytesIO(profile)))
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # a damaged or foreign profile (say, of RGB on a grey picture): shown as browsers show it
-    if image.mode == "LAB":
-        return _through_profile(image, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    return image.convert("RGB")
+def _colour_converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """From a band in one of _PROFILE_MODES to RGB: by the picture's profile, or by convention (Lab: D50)."""
+    profile = _profile(image.info.get("icc_profile"))
+    standard = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    # Made at the first band, which tells the mode; False once the profile turned out to fit none.
+    transforms: dict[str, ImageCms.ImageCmsTransform | None] = {}
+
+    def to_srgb(band: Image.Image) -> Image.Image:
+        if band.mode not in transforms:
+            transforms[band.mode] = _transform(profile, band.mode)
+            if transforms[band.mode] is None and band.mode == "LAB":
+                transforms[band.mode] = _transform(standard, band.mode)
+        transform = transforms[band.mode]
+        if transform is None:
+            return band.convert("RGB")
+        converted = ImageCms.applyTransform(band, transform)
+        assert converted is not None  # None is the answer of `inPlace=True` only
+        return converted
+
+    return to_srgb
 
 
-def _through_profile(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+def _profile(data: bytes | None) -> ImageCms.ImageCmsProfile | None:
+    try:
+        return ImageCms.ImageCmsProfile(BytesIO(data)) if data else None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None  # damaged: shown as browsers show it
+
+
+def _transform(profile: ImageCms.ImageCmsProfile | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """None where there is no profile, or a foreign one (say, of RGB on a grey picture)."""
+    if profile is None:
+        return None
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
-    assert converted is not None  # None is the answer of `inPlace=True` only
-    return converted
+    try:
+        return ImageCms.buildTransform(profile, srgb, mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None

@@ -98,9 +98,9 @@ def test_compose_takes_every_right_from_the_containers() -> None:
 def test_the_memory_limits_hold_the_worst_case_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = compose()["services"]["tessera"]
     limits = (ours["mem_limit"], container("plain")["resources"]["limits"]["memory"])
-    assert limits == ("3g", "3Gi")
+    assert limits == ("3584m", "3584Mi")
     for values in (ours["environment"], settings("plain")):
-        assert 3 * 1024 > worst_case_mib(config(values, monkeypatch)) > 1024
+        assert 3584 > worst_case_mib(config(values, monkeypatch)) > 1024
 
 
 @needs_monitoring

@@ -112,11 +112,11 @@ def test_the_client_gives_up_on_a_server_that_stays_full(small, png):
 
 
 def test_memory_of_pictures_is_bounded_before_they_are_decoded(start_server, png):
-    tight = start_server(max_image_area_px=70_000, max_queue_size_bytes=4 * 70_000)
+    tight = start_server(max_image_area_px=70_000, max_queue_size_bytes=8 * 70_000)
     with tight.channel() as channel:
         stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
         (held,) = fill(tight, stub, png, 1)
-        tight.eventually(lambda: tight.sample("tessera_queue_bytes", op="encode") == 4 * 320 * 208)
+        tight.eventually(lambda: tight.sample("tessera_queue_bytes", op="encode") == 8 * 320 * 208)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Encode(request(png), timeout=5)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
