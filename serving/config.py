@@ -15,8 +15,8 @@ from serving.security_settings import SecuritySettings
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
 from tokenizer.images import ImageLimits
 
-# One pixel while a picture is decoded: four bytes inside Pillow and three of the result (a WebP takes twice as
-# much for that moment, `docs/operations.md`). While it waits for the model, it is three.
+# One pixel while a picture is decoded: four bytes inside Pillow and three of the result (a WebP takes twice
+# as much for that moment, `docs/operations.md`). While it waits for the model, it is three.
 BYTES_PER_PIXEL_IN_WORK = 8
 # What a request carries beside its picture: model name, options, framing.
 _REQUEST_OVERHEAD_BYTES = 4096

@@ -82,7 +82,7 @@ Layers = tuple[Image.Image, Image.Image | None]
 
 
 def _depth_converter(image: Image.Image) -> Callable[[Image.Image], Layers]:
-    """From a band to an opaque 8-bit one in a mode of _PROFILE_MODES, and its coverage as "L" if it has any."""
+    """From a band to an opaque 8-bit one in a mode of _PROFILE_MODES, and its coverage as "L", if any."""
     if not image.mode.startswith("I;16"):
         return _colour_and_alpha
     tags = getattr(image, "tag_v2", {})

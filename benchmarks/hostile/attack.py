@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -73,40 +74,41 @@ async def attack(target: str, cases: Iterable[Case], *, workers: int = 4) -> Ver
     """Send all cases, `workers` at a time."""
     verdict, waiting = Verdict(), iter(cases)
     options = [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
-    async with grpc.aio.insecure_channel(target, options=options) as channel:
+    with grpc.insecure_channel(target, options) as channel:
         await asyncio.gather(*(_work(channel, waiting, verdict) for _ in range(workers)))
     return verdict
 
 
-async def _work(channel: grpc.aio.Channel, waiting: Iterator[Case], verdict: Verdict) -> None:
+async def _work(channel: grpc.Channel, waiting: Iterator[Case], verdict: Verdict) -> None:
     for case in waiting:
         try:
-            await _send(channel, case)
-        except grpc.aio.AioRpcError as error:
+            await asyncio.to_thread(_send, channel, case)
+        except grpc.RpcError as error:
             _judge(case, error, verdict)
         else:
             verdict.codes["OK"] += 1
 
 
-async def _send(channel: grpc.aio.Channel, case: Case) -> None:
-    """One RPC to its end; replies are read and dropped."""
+def _send(channel: grpc.Channel, case: Case) -> None:
+    """One RPC to its end; replies are read and dropped.
+
+    In a thread: an asyncio call whose stream the server ends while it writes reports INTERNAL of its own.
+    """
     method = case.method
     kind = f"{_word(method.request_streams)}_{_word(method.reply_streams)}"
     call = getattr(channel, kind)(method.path)
     request = iter(case.messages) if method.request_streams else case.messages[0]
     answer = call(request, timeout=TIMEOUT_S)
-    if not method.reply_streams:
-        await answer
-        return
-    async for _ in answer:
-        pass
+    if method.reply_streams:
+        for _ in answer:
+            pass
 
 
 def _word(streams: bool) -> str:
     return "stream" if streams else "unary"
 
 
-def _judge(case: Case, error: grpc.aio.AioRpcError, verdict: Verdict) -> None:
+def _judge(case: Case, error: Any, verdict: Verdict) -> None:
     code = error.code()
     verdict.codes[code.name] += 1
     reason = _reason(error)
@@ -117,7 +119,7 @@ def _judge(case: Case, error: grpc.aio.AioRpcError, verdict: Verdict) -> None:
         verdict.breaches.append(Breach(case, f"{code.name} {reason}: {error.details()}"))
 
 
-def _reason(error: grpc.aio.AioRpcError) -> str:
+def _reason(error: Any) -> str:
     raw = dict(error.trailing_metadata() or ()).get(STATUS_DETAILS_KEY, b"")
     info = error_details_pb2.ErrorInfo()
     for detail in status_pb2.Status.FromString(raw).details:

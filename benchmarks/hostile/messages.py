@@ -23,7 +23,7 @@ UNKNOWN_ENUMS = (-1, 7, 99, 2**31 - 1)
 
 _IS_SET_SHARE = 0.6
 # With every field hostile, the first check would end nearly every request.
-_BENIGN_SHARE = 0.8
+_BENIGN_SHARE = 0.9
 _LONG_LIST_SHARE = 0.05
 
 _VALUES: dict[int, tuple[Sequence[object], Sequence[object]]] = {

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from benchmarks.hostile.cases import Arsenal, all_methods
-from benchmarks.serving_fuzz import besiege
 from benchmarks.server_process import running_server
+from benchmarks.serving_fuzz import besiege
 
 
 @pytest.fixture(scope="module")
