@@ -19,8 +19,8 @@ from google.protobuf.message import DecodeError
 
 from serving import logs
 from serving.limits import REQUEST_ID_KEY
-from serving.metrics.sets import UNKNOWN_RPC
 from serving.metrics.server import Metrics, Rpc
+from serving.metrics.sets import UNKNOWN_RPC
 from serving.status import CALLER_CODES, Failure, InvalidRequest, Unsupported, failure_of, trailing_metadata
 
 T = TypeVar("T")
