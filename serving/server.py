@@ -29,6 +29,7 @@ from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
 from serving.pipeline import Pipeline
 from serving.probes import Probes
+from serving.provider_report import report_fallback
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2
 from tokenizer.errors import TokenizerError
 
@@ -136,6 +137,7 @@ class TesseraServer:
 
     def _attach(self, model: ServedModel) -> None:
         ref = model.ref
+        report_fallback(model, self.metrics.providers)
         self.metrics.model_loaded(
             name=ref.name,
             version=ref.version,

@@ -8,6 +8,10 @@ report    what the user sees: lines, JSON, progress bar, exit code
 flags     flags that several commands share
 """
 
-from serving.cli.app import main
+from serving.cpu import keep_blas_single_threaded
+
+keep_blas_single_threaded()
+
+from serving.cli.app import main  # noqa: E402 (this one imports numpy)
 
 __all__ = ["main"]

@@ -1,7 +1,7 @@
 """Every metric, declared once, with closed label sets and all series there from the start.
 
-`grpc_server_*` follow go-grpc-middleware, so that public
-dashboards work; the rest begins with `tessera_`. Callers say what happened, in words of their own.
+`grpc_server_*` follow go-grpc-middleware, so that public dashboards work; the rest begins with `tessera_`.
+Callers say what happened, in words of their own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.metrics import sets
+from serving.metrics.providers import ProviderMetrics
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
@@ -43,6 +44,7 @@ class Metrics:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._model = "unknown"
+        self.providers = ProviderMetrics(self._registry)
         self._declare_rpcs()
         self._declare_work()
         self._declare_streams()
@@ -333,7 +335,7 @@ class Metrics:
             for gauge in (self._queue_items, self._queue_bytes):
                 gauge.labels(model, op)
             _create(self._stage, ((model, op, stage) for stage in sets.STAGES[op]))
-            _create(self._batches, ((model, op, trigger) for trigger in ("full", "idle", "retry")))
+            _create(self._batches, ((model, op, trigger) for trigger in sets.TRIGGERS))
         _create(self._tokens, ((model, op) for op in (*sets.OPS, "truncate")))
         for metric in (self._codestream_size, self._codestream_bpp):
             metric.labels(model)

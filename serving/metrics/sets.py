@@ -23,6 +23,9 @@ OPS = ("encode", "decode")
 WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate")
 STREAM_METHODS = ("EncodeStream", "DecodeStream")
 REJECTIONS = ("queue_items", "queue_bytes", "concurrency", "deadline_unmeetable", "draining", "not_ready")
+# What sent a batch off: it was full, its oldest picture had waited max_queue_delay_s, the model was free, the
+# server drains, or a batch before it failed.
+TRIGGERS = ("full", "delay", "idle", "drain", "retry")
 PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
 STAGES = {
     "encode": ("parse", "image_decode", "queue", "inference"),

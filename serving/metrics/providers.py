@@ -1,0 +1,27 @@
+"""What is counted of execution providers that gave way to others."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+from prometheus_client import CollectorRegistry, Counter
+
+from tokenizer.providers import PROVIDERS
+
+
+class ProviderMetrics:
+    """One series for every way in which one provider can stand in for another."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._fallbacks = Counter(
+            "tessera_provider_fallbacks_total",
+            "Models loaded on another execution provider than the one asked for.",
+            ("requested", "actual"),
+            registry=registry,
+        )
+        for requested, actual in permutations(PROVIDERS, 2):
+            self._fallbacks.labels(requested, actual)
+
+    def fell_back(self, requested: str, actual: str) -> None:
+        """A model was loaded without the provider that was asked for."""
+        self._fallbacks.labels(requested, actual).inc()
