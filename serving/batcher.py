@@ -1,32 +1,34 @@
-"""MicroBatcher: a bounded queue in front of one worker thread. Knows no tokenizer, no protobuf.
+"""MicroBatcher: a bounded queue in front of a few worker threads. Knows no tokenizer, no protobuf.
 
-    submit ──> queue ──> take up to max_batch_size alike ──> worker thread ──> one future each
-      │ full?    │ cancelled or past its deadline? dropped and counted
+    submit ──> fair queue ──> up to max_batch_size alike ──> worker thread ──> one future each
+      │ full?       │ cancelled or past its deadline? dropped and counted
       └ refused
 
-A batch is whatever waits when the worker becomes free: nobody waits for company, since on a CPU the cost
-of a batch grows with its size. All state belongs to the event loop; only `work` runs in the thread.
+A batch is whatever waits when a worker becomes free. By default nobody waits for company, since on a CPU the
+cost of a batch grows with its size; a GPU gains from `max_queue_delay_s`. All state belongs to the event
+loop; only `work` runs in the threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from serving.costs import CostEstimates
+from serving.fair_queue import FairQueue
 from serving.metrics.server import Metrics
-from serving.status import DeadlinePassed, DeadlineUnmeetable, QueueFull
+from serving.status import DeadlinePassed, DeadlineUnmeetable, DeviceMemoryFull, QueueFull
 from serving.trace import RequestTrace
+from tokenizer.errors import DeviceMemoryExhausted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Weight of the newest batch in the running mean of the time per item: about the last ten batches count.
-_NEWEST_WEIGHT = 0.2
 # Bounds of the advice given to a refused client.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 
@@ -35,13 +37,28 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 class _Waiting(Generic[Item, Result]):
     item: Item
     key: Hashable
+    kind: Hashable
     trace: RequestTrace
     future: asyncio.Future[Result]
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass(slots=True, eq=False)
+class _Running:
+    expected_s: float
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def rest_s(self) -> float:
+        return max(0.0, self.since + self.expected_s - time.monotonic())
+
+
 class MicroBatcher(Generic[Item, Result]):
-    """Runs `work(key, items) -> results` on batches of items that were submitted with an equal key."""
+    """Runs `work(key, items) -> results` on batches of items that were submitted with an equal key.
+
+    `cost_class` maps a key to what its items have in common in cost: few values, since each has an estimate
+    and a fair share of the model's time.
+    """
 
     def __init__(
         self,
@@ -51,166 +68,266 @@ class MicroBatcher(Generic[Item, Result]):
         max_batch_size: int,
         max_queue_items: int,
         metrics: Metrics,
+        max_queue_delay_s: float = 0.0,
+        num_instances: int = 1,
+        cost_class: Callable[[Hashable], Hashable] = lambda key: key,
     ) -> None:
         self._op = op
         self._work = work
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
+        self._max_queue_delay_s = max_queue_delay_s
+        self._num_instances = num_instances
+        self._cost_class = cost_class
         self._metrics = metrics
-        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._queue: FairQueue[_Waiting[Item, Result]] = FairQueue()
+        self._costs = CostEstimates()
+        self._running: set[_Running] = set()
         self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
-        self._runner: asyncio.Task[None] | None = None
-        self._seconds_per_item = 0.0
-        self._busy_items = 0
+        self._arrived = asyncio.Event()
+        self._draining = False
+        self._threads = ThreadPoolExecutor(max_workers=num_instances, thread_name_prefix=f"tessera-{op}")
+        self._runners: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to take batches; needs a running event loop."""
-        self._runner = asyncio.create_task(self._run(), name=f"batcher-{self._op}")
+        names = (f"batcher-{self._op}-{number}" for number in range(self._num_instances))
+        self._runners = [asyncio.create_task(self._run(), name=name) for name in names]
+
+    def drain(self) -> None:
+        """From now on no picture waits for company: none will come."""
+        self._draining = True
+        self._arrived.set()
 
     async def stop(self) -> None:
-        """Stop after the batch in work; what still waits is cancelled."""
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-        for waiting in self._queue:
-            waiting.future.cancel()
-        self._queue.clear()
+        """Stop after the batches in work; what still waits is cancelled."""
+        for runner in self._runners:
+            runner.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
+        for kind in self._queue.lengths():
+            for waiting in self._queue.items(kind):
+                waiting.future.cancel()
+                self._queue.remove(kind, waiting)
         # A thread inside the model cannot be stopped; it ends with its batch.
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
-    @property
-    def expected_wait_s(self) -> float:
-        """How long a new item would wait, from the recent time per item."""
-        return (len(self._queue) + self._busy_items) * self._seconds_per_item
+    def expected_wait_s(self, key: Hashable) -> float:
+        """How long a new item with this key would wait.
+
+        Classes share the model's time: until the backlog of ours is gone, each other class gets as much time
+        as ours at most, or its own backlog if that is less.
+        """
+        if not self._queue and len(self._running) < self._num_instances:
+            return 0.0
+        backlogs = {kind: n * self._costs.of(kind) for kind, n in self._queue.lengths().items()}
+        ours = backlogs.get(self._cost_class(key), 0.0)
+        ahead_s = sum(min(ours, backlog) for backlog in backlogs.values())
+        return (ahead_s + sum(one.rest_s for one in self._running)) / self._num_instances
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
         """The result of this item. Raises QueueFull, DeadlineUnmeetable, or what `work` raised for it."""
-        self._check_room(trace)
+        kind = self._cost_class(key)
+        self._check_deadline(key, trace)
+        self._make_room(kind, key, trace)
         trace.place = "queued"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, key, trace, future)
-        self._queue.append(waiting)
+        waiting = _Waiting(item, key, kind, trace, future)
+        self._queue.append(kind, waiting)
         self._report_queue()
         self._wake.set()
+        self._arrived.set()
         try:
             return await future
         except asyncio.CancelledError:
             self._forget(waiting)
             raise
 
-    def _check_room(self, trace: RequestTrace) -> None:
-        if len(self._queue) >= self._max_queue_items:
-            self._metrics.rejected(trace.method, "queue_items")
-            raise QueueFull(
-                f"{len(self._queue)} pictures wait already",
-                bound="queue_items",
-                retry_after_s=min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s / 2)),
-            )
-        if self.expected_wait_s > trace.remaining_s:
+    def _check_deadline(self, key: Hashable, trace: RequestTrace) -> None:
+        wait_s = self.expected_wait_s(key)
+        if wait_s > trace.remaining_s:
             self._metrics.rejected(trace.method, "deadline_unmeetable")
             raise DeadlineUnmeetable(
                 "the queue is longer than the deadline allows",
-                metadata={"queue_wait_estimate_ms": round(1000 * self.expected_wait_s)},
+                metadata={"queue_wait_estimate_ms": round(1000 * wait_s)},
             )
 
+    def _make_room(self, kind: Hashable, key: Hashable, trace: RequestTrace) -> None:
+        """Refuse somebody if the queue is full: the newest, but of the class that takes the most places."""
+        if len(self._queue) < self._max_queue_items:
+            return
+        lengths = self._queue.lengths()
+        longest = max(lengths, key=lengths.__getitem__)
+        refusal = QueueFull(
+            f"{len(self._queue)} pictures wait already",
+            bound="queue_items",
+            retry_after_s=self._advice_s(key),
+        )
+        if lengths[longest] <= lengths.get(kind, 0) + 1:
+            self._metrics.rejected(trace.method, "queue_items")
+            raise refusal
+        newest = self._queue.items(longest)[-1]
+        self._queue.remove(longest, newest)
+        self._metrics.rejected(newest.trace.method, "queue_items")
+        if not newest.future.done():
+            newest.future.set_exception(refusal)
+
+    def _advice_s(self, key: Hashable) -> float:
+        """After what time to try again: when half of the queue is gone."""
+        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s(key) / 2))
+
     def _forget(self, waiting: _Waiting[Item, Result]) -> None:
-        """Free the place of a request that was cancelled while it waited."""
-        if waiting in self._queue:
-            self._queue.remove(waiting)
+        """A request was cancelled: free its place, or count its result if that had just come."""
+        if self._queue.remove(waiting.kind, waiting):
             self._report_queue()
+        elif not waiting.future.cancelled() and waiting.future.done() and not waiting.future.exception():
+            self._metrics.wasted(self._op, waiting.trace.model_share_s)
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            trigger = await self._wait_for_company()
             batch = self._take()
             if batch:
-                await self._execute(batch)
+                await self._execute(batch, "full" if len(batch) == self._max_batch_size else trigger)
             if not self._queue:
                 self._wake.clear()
 
+    async def _wait_for_company(self) -> str:
+        """Wait until a batch is full or its oldest item may wait no longer; what ended the wait."""
+        trigger = "idle"
+        while (patience_s := self._patience_s()) > 0:
+            if self._draining:
+                return "drain"
+            trigger = "delay"
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), patience_s)
+        return trigger
+
+    def _patience_s(self) -> float:
+        """How much longer the next batch may wait for company."""
+        if self._max_queue_delay_s == 0 or not self._queue:
+            return 0.0
+        kind = self._queue.next_class()
+        items = self._queue.items(kind)
+        head = items[0]
+        if sum(one.key == head.key for one in items) >= self._max_batch_size:
+            return 0.0
+        delay_s = head.since + self._max_queue_delay_s - time.monotonic()
+        # Half of what its deadline leaves must stay for the call itself and for estimates that are off.
+        return min(delay_s, head.trace.remaining_s / 2 - self._costs.of(kind))
+
     def _take(self) -> list[_Waiting[Item, Result]]:
-        """The oldest item and those behind it with the same key; late and abandoned ones are dropped."""
+        """The oldest item of the class whose turn it is, and those behind it with the same key."""
         batch: list[_Waiting[Item, Result]] = []
-        kept: deque[_Waiting[Item, Result]] = deque()
-        while self._queue and len(batch) < self._max_batch_size:
-            waiting = self._queue.popleft()
-            if self._is_lost(waiting):
-                continue
-            if not batch or waiting.key == batch[0].key:
-                batch.append(waiting)
-            else:
-                kept.append(waiting)
-        self._queue.extendleft(reversed(kept))
+        while self._queue and not batch:
+            kind = self._queue.next_class()
+            batch = self._gather(kind)
+            self._queue.charge(kind, len(batch) * self._costs.of(kind))
         self._report_queue()
+        return batch
+
+    def _gather(self, kind: Hashable) -> list[_Waiting[Item, Result]]:
+        """Take a batch out of one class; late and abandoned items are dropped on the way.
+
+        It grows only as long as its tightest deadline allows.
+        """
+        batch: list[_Waiting[Item, Result]] = []
+        cost_s, tightest_s = self._costs.of(kind), float("inf")
+        for waiting in self._queue.items(kind):
+            if self._is_lost(waiting):
+                self._queue.remove(kind, waiting)
+                continue
+            if batch and waiting.key != batch[0].key:
+                continue
+            tightest_s = min(tightest_s, waiting.trace.remaining_s)
+            if len(batch) == self._max_batch_size or (batch and cost_s * (len(batch) + 1) > tightest_s):
+                break
+            self._queue.remove(kind, waiting)
+            batch.append(waiting)
         return batch
 
     def _is_lost(self, waiting: _Waiting[Item, Result]) -> bool:
         """True if nobody waits any longer, or the deadline falls before the result could be there."""
         if waiting.future.done():
             return True
-        if waiting.trace.remaining_s > self._seconds_per_item:
+        if waiting.trace.remaining_s > self._costs.of(waiting.kind):
             return False
         if waiting.trace.remaining_s > 0:
-            # An estimate that refuses work must fade, or one slow batch would refuse for ever.
-            self._seconds_per_item *= 1 - _NEWEST_WEIGHT
+            self._costs.fade(waiting.kind)
         waiting.future.set_exception(DeadlinePassed("the deadline passed while the request waited"))
         return True
 
-    async def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
-        trigger = "full" if len(batch) == self._max_batch_size else "idle"
+    async def _execute(self, batch: list[_Waiting[Item, Result]], trigger: str) -> None:
         start = time.monotonic()
         for waiting in batch:
             waited = start - waiting.since
             waiting.trace.add("queue", waited)
             waiting.trace.place = "executing"
             self._metrics.waited(self._op, waited)
-        try:
-            await self._call(batch, trigger)
-        except Exception as error:
-            if len(batch) == 1:
-                _fail(batch[0], error)
-                return
-            await self._call_one_by_one(batch)
+        error = await self._call(batch, trigger)
+        if isinstance(error, DeviceMemoryFull):
+            await self._call_halves(batch)
+        elif error is not None and len(batch) > 1:
+            await self._call_each(batch)
+        elif error is not None:
+            _fail(batch, error)
 
-    async def _call_one_by_one(self, batch: list[_Waiting[Item, Result]]) -> None:
+    async def _call_halves(self, batch: list[_Waiting[Item, Result]]) -> None:
+        """After memory ran out: half as much may fit. Once only; then the clients are told to come back."""
+        middle = (len(batch) + 1) // 2
+        for half in (batch[:middle], batch[middle:]):
+            error = await self._call(half, "retry")
+            if error is not None:
+                _fail(half, error)
+
+    async def _call_each(self, batch: list[_Waiting[Item, Result]]) -> None:
         """After a batch failed: an item that breaks the model must not take its neighbours with it."""
         for waiting in batch:
-            if waiting.future.done():
-                continue
-            try:
-                await self._call([waiting], "retry")
-            except Exception as error:
-                _fail(waiting, error)
+            error = await self._call([waiting], "retry")
+            if error is not None:
+                _fail([waiting], error)
 
-    async def _call(self, batch: list[_Waiting[Item, Result]], trigger: str) -> None:
+    async def _call(self, batch: list[_Waiting[Item, Result]], trigger: str) -> Exception | None:
+        """Run what somebody still waits for, and hand out the results; what went wrong, if anything."""
+        batch = [waiting for waiting in batch if not waiting.future.done()]
+        if not batch:
+            return None
         self._metrics.batch(self._op, len(batch), trigger)
-        self._busy_items = len(batch)
-        start = time.monotonic()
+        running = _Running(len(batch) * self._costs.of(batch[0].kind))
+        self._running.add(running)
         loop = asyncio.get_running_loop()
         items = [waiting.item for waiting in batch]
         try:
-            results = await loop.run_in_executor(self._thread, self._work, batch[0].key, items)
-            self._deliver(batch, results, time.monotonic() - start)
+            results = await loop.run_in_executor(self._threads, self._work, batch[0].key, items)
+        except DeviceMemoryExhausted:
+            # A new error: the old one's traceback would keep the buffers of the failed run.
+            text = "the device has no memory for this now"
+            return DeviceMemoryFull(text, retry_after_s=self._advice_s(batch[0].key))
+        except Exception as error:
+            return error
         finally:
-            self._busy_items = 0
+            self._running.discard(running)
+        self._deliver(batch, results, time.monotonic() - running.since)
+        return None
 
     def _deliver(self, batch: list[_Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
         assert len(results) == len(batch), "one result per item"
         per_item = seconds / len(batch)
-        mean = self._seconds_per_item or per_item
-        self._seconds_per_item = mean + _NEWEST_WEIGHT * (per_item - mean)
+        self._costs.learn(batch[0].kind, per_item)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 self._metrics.wasted(self._op, per_item)
                 continue
             waiting.trace.add("inference", seconds)
+            waiting.trace.model_share_s = per_item
             waiting.future.set_result(result)
 
     def _report_queue(self) -> None:
         self._metrics.queue_items(self._op, len(self._queue))
 
 
-def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(error)
+def _fail(batch: list[_Waiting[Item, Result]], error: Exception) -> None:
+    for waiting in batch:
+        if not waiting.future.done():
+            waiting.future.set_exception(error)

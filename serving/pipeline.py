@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TypeVar
 
 from serving.admission import Admission
@@ -16,7 +18,7 @@ from serving.pictures import PicturePool
 from serving.rates import apply_rate, rate_kind
 from serving.status import InvalidRequest
 from serving.trace import RequestTrace
-from tokenizer.canvas import Size
+from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
@@ -33,6 +35,25 @@ class _EncodeKey:
 
     coding: Coding
     canvas_area_px: int
+    canvas: Size
+
+    @property
+    def cost_class(self) -> Hashable:
+        """Equal for pictures that cost about the same: a canvas class spans a factor of two in area."""
+        return self.coding, self.canvas.area_px.bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class _DecodeKey:
+    """What streams must have in common to share a model call."""
+
+    canvas: Size
+    realism: Realism
+
+    @property
+    def cost_class(self) -> Hashable:
+        """See _EncodeKey; the seed costs nothing."""
+        return self.realism.steps if self.realism.strength else 0, self.canvas.area_px.bit_length()
 
 
 class Pipeline:
@@ -52,6 +73,9 @@ class Pipeline:
             max_batch_size=config.max_batch_size,
             max_queue_items=config.max_queue_items,
             metrics=metrics,
+            max_queue_delay_s=config.max_queue_delay_s,
+            num_instances=config.num_instances,
+            cost_class=attrgetter("cost_class"),
         )
         self._decoder = MicroBatcher(
             "decode",
@@ -59,12 +83,20 @@ class Pipeline:
             max_batch_size=config.max_batch_size,
             max_queue_items=config.max_queue_items,
             metrics=metrics,
+            max_queue_delay_s=config.max_queue_delay_s,
+            num_instances=config.num_instances,
+            cost_class=attrgetter("cost_class"),
         )
 
     def start(self) -> None:
         """Begin to work; needs a running event loop."""
         self._encoder.start()
         self._decoder.start()
+
+    def drain(self) -> None:
+        """Nothing new will come: let no picture wait for company."""
+        self._encoder.drain()
+        self._decoder.drain()
 
     async def stop(self) -> None:
         """Stop after the batches in work."""
@@ -76,7 +108,8 @@ class Pipeline:
         """All tokens of the picture, and the length that its rate asks for."""
         with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
             pixels = await self._pixels(command, trace)
-            key = _EncodeKey(command.coding, command.canvas_area_px)
+            canvas = choose_canvas(command.source, command.canvas_area_px)
+            key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
             whole = await self._encoder.submit(pixels, key, trace)
         return self._rated(whole, command)
 
@@ -85,9 +118,8 @@ class Pipeline:
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
         with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source)):
-            pixels = await self._decoder.submit(sequence, realism, trace)
-            with trace.measure("image_encode", "executing"):
-                picture = await self._pictures.write(pixels, form)
+            pixels = await self._decoder.submit(sequence, _DecodeKey(sequence.canvas, realism), trace)
+            picture = await self._write(pixels, form, trace)
         self._check_reply_size(picture)
         self._metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self._metrics.tokens("decode", sequence.length)
@@ -112,6 +144,14 @@ class Pipeline:
             size_bytes = len(command.file)
         self._metrics.image("encode", command.format, command.source.area_px, size_bytes)
         return pixels
+
+    async def _write(self, pixels: Pixels, form: OutputForm, trace: RequestTrace) -> Picture:
+        try:
+            with trace.measure("image_encode", "executing"):
+                return await self._pictures.write(pixels, form)
+        except asyncio.CancelledError:
+            self._metrics.wasted("decode", trace.model_share_s)
+            raise
 
     def _rated(self, whole: TokenSequence, command: EncodeCommand) -> Encoded:
         kind = rate_kind(command.rate)
@@ -138,14 +178,14 @@ class Pipeline:
         assert isinstance(key, _EncodeKey)
         return self.model.tokenizer.encode(pictures, coding=key.coding, canvas_area_px=key.canvas_area_px)
 
-    def _decode_batch(self, realism: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
-        assert isinstance(realism, Realism)
+    def _decode_batch(self, key: Hashable, sequences: list[TokenSequence]) -> list[Pixels]:
+        assert isinstance(key, _DecodeKey)
         return self.model.tokenizer.decode(
             sequences,
             max_pixels=self._config.max_image_area_px,
-            realism=realism.strength,
-            steps=realism.steps,
-            seed=realism.seed,
+            realism=key.realism.strength,
+            steps=key.realism.steps,
+            seed=key.realism.seed,
         )
 
 

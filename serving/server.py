@@ -107,6 +107,8 @@ class TesseraServer:
             self._set_ready(self._pipeline.model, ready=False)
         await asyncio.sleep(self.config.drain_delay_s)
         self.admission.state = ServerState.DRAINING
+        if self._pipeline is not None:
+            self._pipeline.drain()
         _log.info("draining", in_flight=self.admission.in_flight)
         return await self.admission.wait_idle(self.config.drain_timeout_s)
 

@@ -6,6 +6,7 @@ StatusError                 raised by serving itself
 ├── StreamTooShort          FAILED_PRECONDITION   CODESTREAM_TRUNCATED
 ├── Unsupported             UNIMPLEMENTED
 ├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
+├── DeviceMemoryFull        RESOURCE_EXHAUSTED   DEVICE_MEMORY
 ├── NotReady, Draining      UNAVAILABLE
 └── DeadlineUnmeetable      DEADLINE_EXCEEDED
     └── DeadlinePassed      the same, after the request was accepted
@@ -98,6 +99,13 @@ class QueueFull(StatusError):
         self.bound = bound
 
 
+class DeviceMemoryFull(StatusError):
+    """The device had no memory for the batch, nor for half of it."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "DEVICE_MEMORY"
+
+
 class NotReady(StatusError):
     """The model is still loading."""
 
@@ -131,6 +139,7 @@ _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FingerprintMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CodingUnsupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.DeviceMemoryExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _LIBRARY_FIELDS: dict[type[Exception], str] = {

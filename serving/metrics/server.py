@@ -1,7 +1,6 @@
 """Every metric, declared once, with closed label sets and all series there from the start.
 
-`grpc_server_*` follow go-grpc-middleware, so that public dashboards work; the rest begins with `tessera_`.
-Callers say what happened, in words of their own.
+`grpc_server_*` as in go-grpc-middleware, for public dashboards. Callers say what happened in their own words.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ async def test_late_work_is_dropped_and_never_run(bench):
 
 
 async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(bench):
-    bench.batcher._seconds_per_item = 1.0
+    bench.batcher._costs.learn(None, 1.0)
     held = await bench.hold_worker()
     with pytest.raises(DeadlineUnmeetable):
         await bench.submit(1, seconds=0.5)
@@ -108,7 +108,7 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(bench):
 
 
 async def test_one_slow_batch_does_not_refuse_short_deadlines_for_ever(bench):
-    bench.batcher._seconds_per_item = 60.0
+    bench.batcher._costs.learn(None, 60.0)
     for _ in range(40):
         try:
             assert await bench.submit(1, seconds=1.0) == 2
