@@ -74,7 +74,7 @@ class ServingConfig(BaseSettings):
     )
     max_queue_items: int = Field(32, ge=1, description="Most pictures that wait for one model call.")
     max_queue_size_bytes: int = Field(
-        256 * limits.MIB, ge=1, description="Memory of all pictures in work, at 4 bytes per pixel."
+        limits.MAX_QUEUE_SIZE_BYTES, ge=1, description="Memory of all pictures in work, at 4 bytes per pixel."
     )
     max_concurrent_rpcs: int = Field(
         128, ge=1, description="Most RPCs in work; health, reflection and ModelService are not counted."

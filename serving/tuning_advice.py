@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from serving.config import ServingConfig
+from serving.limits import MAX_QUEUE_SIZE_BYTES
 from serving.tune import OPS, Machine, Way
 
 Profile = Literal["latency", "throughput"]
@@ -58,7 +58,7 @@ def advise(machine: Machine, model: str, profile: Profile, slo_s: float) -> Advi
         rates,
         {op: speed.p50_ms for op, speed in alone.items()},
         {op: speed.p99_ms for op, speed in alone.items()},
-        machine.resident_bytes + ServingConfig.model_fields["max_queue_size_bytes"].default,
+        machine.resident_bytes + MAX_QUEUE_SIZE_BYTES,
     )
 
 

@@ -164,6 +164,20 @@ def test_other_failures_stay_what_they_are(encoder):
         PlainExecutor(encoder).run({"image": np.zeros((1, 3, 64, 64), np.float32)})
 
 
+def test_memory_is_given_back_after_a_large_run_only(encoder, monkeypatch):
+    asked, run = [], encoder.run
+
+    def spy(names, feeds, options):
+        asked.append(options and options.get_run_config_entry("memory.enable_memory_arena_shrinkage"))
+        return run(names, feeds, options)
+
+    monkeypatch.setattr(encoder, "run", spy)
+    for count in (1, 200):
+        feeds = encoder_feeds(count, CANVASES[0])
+        assert_same(PlainExecutor(encoder).run(feeds), BoundExecutor(encoder, device="cpu").run(feeds))
+    assert asked == [None, "cpu:0"]
+
+
 def test_buffers_are_given_back_when_memory_runs_out(encoder, bound, monkeypatch):
     bound.run(encoder_feeds(1, CANVASES[0]))
     run = encoder.run_with_iobinding
