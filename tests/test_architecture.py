@@ -31,7 +31,7 @@ ONLY_IN = {
     "prometheus_client": {"serving/metrics/server.py"},
     "tessera": {
         f"serving/{name}.py"
-        for name in ("client", "convert", "model_service", "replies", "server", "service")
+        for name in ("client", "convert", "load/requests", "model_service", "replies", "server", "service")
     },
 }
 

@@ -145,7 +145,7 @@ def _serve(given: dict[str, Any]) -> int:
         from serving.config import ServingConfig, describe_invalid
         from serving.server import run
     except ModuleNotFoundError as error:
-        _explain_missing(error)
+        explain_missing(error)
         raise
     try:
         config = ServingConfig(**given)
@@ -158,7 +158,7 @@ def _connect(target: str) -> TokenizerClient:
     try:
         from serving.client import TokenizerClient
     except ModuleNotFoundError as error:
-        _explain_missing(error)
+        explain_missing(error)
         raise
     return TokenizerClient(target)
 
@@ -176,7 +176,7 @@ def _failures_as_ours() -> Iterator[None]:
         raise ServerError(error.message, error.reason or error.code.name) from error
 
 
-def _explain_missing(error: ModuleNotFoundError) -> None:
+def explain_missing(error: ModuleNotFoundError) -> None:
     """Raise ServerError that says what to install, unless the missing module is a bug of ours."""
     if (error.name or "").split(".")[0] in _LIBRARIES_OF_SERVING:
         raise ServerError(f"{error.name} is missing: install tessera[serve]", "NOT_INSTALLED") from error
