@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 
 # Weight of the newest batch in the running mean of the time per item: about the last ten batches count.
 _NEWEST_WEIGHT = 0.2
+# An estimate that refuses work must fade, or one slow batch would refuse for ever. By time, not by refusal:
+# of a flood of calls that cannot be served in time, every few would else be run for nobody.
+_FADE_HALF_LIFE_S = 2.0
 # Bounds of the advice given to a refused client.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 
@@ -62,6 +65,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
         self._runner: asyncio.Task[None] | None = None
         self._seconds_per_item = 0.0
+        self._refusing_since: float | None = None
         self._busy_items = 0
 
     def start(self) -> None:
@@ -149,13 +153,19 @@ class MicroBatcher(Generic[Item, Result]):
         """True if nobody waits any longer, or the deadline falls before the result could be there."""
         if waiting.future.done():
             return True
-        if waiting.trace.remaining_s > self._seconds_per_item:
+        if waiting.trace.remaining_s > self._faded_seconds_per_item():
             return False
-        if waiting.trace.remaining_s > 0:
-            # An estimate that refuses work must fade, or one slow batch would refuse for ever.
-            self._seconds_per_item *= 1 - _NEWEST_WEIGHT
+        if waiting.trace.remaining_s > 0 and self._refusing_since is None:
+            self._refusing_since = time.monotonic()
         waiting.future.set_exception(DeadlinePassed("the deadline passed while the request waited"))
         return True
+
+    def _faded_seconds_per_item(self) -> float:
+        """The recent time per item, less the longer it has refused work without being measured anew."""
+        if self._refusing_since is None:
+            return self._seconds_per_item
+        refusing_s = time.monotonic() - self._refusing_since
+        return self._seconds_per_item * 0.5 ** (refusing_s / _FADE_HALF_LIFE_S)
 
     async def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
         trigger = "full" if len(batch) == self._max_batch_size else "idle"
@@ -198,8 +208,11 @@ class MicroBatcher(Generic[Item, Result]):
     def _deliver(self, batch: list[_Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
         assert len(results) == len(batch), "one result per item"
         per_item = seconds / len(batch)
-        mean = self._seconds_per_item or per_item
+        # What refused work until now was doubted, and is no longer asked once there is news.
+        is_doubted = self._refusing_since is not None
+        mean = per_item if is_doubted else self._seconds_per_item or per_item
         self._seconds_per_item = mean + _NEWEST_WEIGHT * (per_item - mean)
+        self._refusing_since = None
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 self._metrics.wasted(self._op, per_item)
