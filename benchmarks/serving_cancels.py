@@ -40,7 +40,7 @@ class CancelReport:
 
     @property
     def is_clean(self) -> bool:
-        """Nothing is left; a thread pool may have grown to its size meanwhile, which the first round shows."""
+        """Nothing is left. Pools had grown to their size in the first round already."""
         return (
             not any(self.gauges.values())
             and self.started == self.handled

@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving_deadlines [--seconds 20] [--runs 5] [--cancels 1000]
 
-Deadlines: Poisson arrivals at 1.5 times the server's capacity (open loop), all with one deadline, from 1 ms to
-10 s, and once with all of them mixed. Wasted is the share of the model's time whose result nobody read:
+Deadlines: Poisson arrivals at 1.5 times the server's capacity (open loop), all with one deadline, from 1 ms
+to 10 s, and once with all of them mixed. Wasted is the share of the model's time whose result nobody read:
 `tessera_wasted_compute_seconds_total` over all model time. That is the sum of the inference stage, which
 counts a batch once for each of its pictures and so is divided by the mean size of a batch, and what was
 wasted. Overshoot is how long after its deadline a caller got DEADLINE_EXCEEDED.
@@ -149,9 +149,8 @@ def deadline_table(found: list[list[DeadlineRun]]) -> str:
     rows = []
     for these in zip(*found, strict=True):
         shares = [one.wasted_s / one.compute_s if one.compute_s else 0.0 for one in these]
-        counts = (
-            (sum(getattr(one, name) for one in these)) for name in ("sent", "ok", "exceeded", "refused")
-        )
+        names = ("sent", "ok", "exceeded", "refused")
+        counts = (sum(getattr(one, name) for one in these) for name in names)
         rows.append(
             [
                 "mixed" if these[0].deadline_ms == MIXED else f"{these[0].deadline_ms}",

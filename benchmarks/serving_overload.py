@@ -33,7 +33,7 @@ from serving.load.summary import LoadReport
 
 MEMORY_BUDGET_MIB = 256
 LIGHT_SHARE = 0.3
-RECOVERY_S = 8.0
+RECOVERY_S, QUICK_RECOVERY_S = 8.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ def measure(
         for factor in arguments.factors:
             with probing(server) as probes:
                 report = _overload(server, sent, factor * peak, arguments, core)
-                after = _light(server, sent, peak, RECOVERY_S, core)
+                wait_s = QUICK_RECOVERY_S if arguments.quick else RECOVERY_S
+                after = _light(server, sent, peak, wait_s, core)
             growth_mib = peak_resident_mib(server.pid) - before_mib
             found.append(_figures(factor, peak, calm, report, after, probes, growth_mib))
             reports[factor] = report

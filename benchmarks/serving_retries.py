@@ -1,12 +1,13 @@
 """Do the clients' retries make an overload worse?
 
-    python -m benchmarks.serving_retries [--clients 200] [--seconds 60] [--runs 5]
+    python -m benchmarks.serving_retries [--clients 200] [--seconds 120] [--runs 5]
 
 200 clients with the settings of TokenizerClient, each with a connection and a retry budget of its own, send
 Poisson arrivals at five times the server's capacity (open loop). gRPC shares the budget of all channels to
 one address, so the server listens on every loopback address and each client has one of its own. Amplification
 is the number of Encode RPCs that the server counted over the number of calls that were made: over the whole
-run, in which each client spends the few retries it starts with, and over its second half.
+run, at whose beginning each client spends the few retries it starts with (so a short run shows more), and
+over its second half.
 """
 
 from __future__ import annotations
@@ -91,22 +92,26 @@ def measure(arguments: argparse.Namespace, core: int | None) -> Storm:
 
 def main() -> None:
     """Measure, print, write."""
-    arguments = runs.parser(__doc__, runs=5, seconds=60)
+    arguments = runs.parser(__doc__, runs=5, seconds=120)
     arguments.add_argument("--clients", type=int, default=200)
     parsed = runs.parsed(arguments, quick_seconds=8.0)
     client_core, _ = runs.cores()
     found = [measure(parsed, client_core) for _ in range(parsed.runs)]
+    whole = statistics.median(storm.amplification for storm in found)
     late = statistics.median(storm.late_amplification for storm in found)
     rows = [
         ["calls made", runs.spread([storm.calls for storm in found], 0), "", ""],
-        ["amplification, whole run", runs.spread([storm.amplification for storm in found], 3), "", ""],
-        ["amplification, second half", runs.spread([storm.late_amplification for storm in found], 3), "<= 1.1",
-         runs.verdict(late <= 1.1)],
+        ["amplification, whole run", runs.spread([storm.amplification for storm in found], 3),
+         "<= 1.1", runs.verdict(whole <= 1.1)],
+        ["amplification, second half", runs.spread([storm.late_amplification for storm in found], 3),
+         "<= 1.1", runs.verdict(late <= 1.1)],
         ["answered/s", runs.spread([storm.throughput_per_s for storm in found], 1), "", ""],
         ["capacity, encodes/s", runs.spread([storm.capacity_per_s for storm in found], 1), "", ""],
     ]  # fmt: skip
     table = markdown_table(["", "median (least … most)", "target", ""], rows)
-    content = {"clients": parsed.clients, "runs": [asdict(storm) for storm in found]}
+    shares = [{"amplification": s.amplification, "late_amplification": s.late_amplification} for s in found]
+    storms = [asdict(storm) | share for storm, share in zip(found, shares, strict=True)]
+    content = {"clients": parsed.clients, "runs": storms}
     runs.write(parsed, "serving_retries", f"{parsed.clients} clients that retry", [table], content)
 
 

@@ -61,6 +61,10 @@ class Speed:
     p99_ms: float
 
 
+Cases = list[dict[str, Speed]]
+"""Name of a case -> its speed, for each run."""
+
+
 def bare_encode(tokenizer: ImageTokenizer, jpeg: bytes) -> None:
     """What the model needs, and nothing more: no checks, no fitting, no grouping by canvas."""
     pixels = np.asarray(Image.open(BytesIO(jpeg)))
@@ -137,9 +141,7 @@ def at_share(
     return runs.load(plan, sent, core=core)[0]
 
 
-def measure(
-    arguments: argparse.Namespace, place: str
-) -> tuple[list[dict[str, Speed]], list[dict[str, Speed]]]:
+def measure(arguments: argparse.Namespace, place: str) -> tuple[Cases, Cases]:
     """Speeds of each run, and latencies at 70 % load of each run."""
     client_core, server_core = runs.cores() if place == APART else (None, None)
     sent = runs.pictures(arguments)
@@ -147,7 +149,8 @@ def measure(
         tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=1)
     local = local_cases(tokenizer, sent, arguments.seconds)
     random = np.random.default_rng(0)
-    speeds, tails = [], []
+    speeds: Cases = []
+    tails: Cases = []
     with runs.server_of(arguments, core=server_core) as server:
         for _ in range(arguments.runs):
             found: dict[str, Speed] = {}
