@@ -11,6 +11,7 @@ of a batch grows with its size. All state belongs to the event loop; only `work`
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -30,6 +31,9 @@ _NEWEST_WEIGHT = 0.2
 # An estimate that refuses work must fade, or one slow batch would refuse for ever. By time, not by refusal:
 # of a flood of calls that cannot be served in time, every few would else be run for nobody.
 _FADE_HALF_LIFE_S = 2.0
+# Of the expected time, what a deadline must allow. Under overload the queue grows until its last place just
+# meets the deadline, so without a margin every second answer would come too late to be read.
+_DEADLINE_MARGIN = 1.25
 # Bounds of the advice given to a refused client.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 
@@ -90,7 +94,7 @@ class MicroBatcher(Generic[Item, Result]):
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
         """The result of this item. Raises QueueFull, DeadlineUnmeetable, or what `work` raised for it."""
-        self._check_room(trace)
+        self.check_room(trace)
         trace.place = "queued"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, key, trace, future)
@@ -103,7 +107,8 @@ class MicroBatcher(Generic[Item, Result]):
             self._forget(waiting)
             raise
 
-    def _check_room(self, trace: RequestTrace) -> None:
+    def check_room(self, trace: RequestTrace) -> None:
+        """Whether an item could be submitted now; ask before making one. Raises as `submit` does."""
         if len(self._queue) >= self._max_queue_items:
             self._metrics.rejected(trace.method, "queue_items")
             raise QueueFull(
@@ -111,11 +116,12 @@ class MicroBatcher(Generic[Item, Result]):
                 bound="queue_items",
                 retry_after_s=min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s / 2)),
             )
-        if self.expected_wait_s > trace.remaining_s:
+        wait_s = self.expected_wait_s
+        if wait_s and (wait_s + self._seconds_per_item) * _DEADLINE_MARGIN > trace.remaining_s:
             self._metrics.rejected(trace.method, "deadline_unmeetable")
             raise DeadlineUnmeetable(
                 "the queue is longer than the deadline allows",
-                metadata={"queue_wait_estimate_ms": round(1000 * self.expected_wait_s)},
+                metadata={"queue_wait_estimate_ms": round(1000 * wait_s)},
             )
 
     def _forget(self, waiting: _Waiting[Item, Result]) -> None:
@@ -134,13 +140,21 @@ class MicroBatcher(Generic[Item, Result]):
                 self._wake.clear()
 
     def _take(self) -> list[_Waiting[Item, Result]]:
-        """The oldest item and those behind it with the same key; late and abandoned ones are dropped."""
+        """The oldest item and those behind it with the same key; late and abandoned ones are dropped.
+
+        A batch takes as long as all its items: it grows only as far as its tightest deadline allows.
+        """
+        tightest_s = math.inf
         batch: list[_Waiting[Item, Result]] = []
         kept: deque[_Waiting[Item, Result]] = deque()
         while self._queue and len(batch) < self._max_batch_size:
             waiting = self._queue.popleft()
             if self._is_lost(waiting):
                 continue
+            tightest_s = min(tightest_s, waiting.trace.remaining_s)
+            if batch and (len(batch) + 1) * self._seconds_per_item * _DEADLINE_MARGIN > tightest_s:
+                kept.append(waiting)
+                break
             if not batch or waiting.key == batch[0].key:
                 batch.append(waiting)
             else:
@@ -165,7 +179,7 @@ class MicroBatcher(Generic[Item, Result]):
         if self._refusing_since is None:
             return self._seconds_per_item
         refusing_s = time.monotonic() - self._refusing_since
-        return self._seconds_per_item * 0.5 ** (refusing_s / _FADE_HALF_LIFE_S)
+        return self._seconds_per_item * math.exp2(-refusing_s / _FADE_HALF_LIFE_S)
 
     async def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
         trigger = "full" if len(batch) == self._max_batch_size else "idle"

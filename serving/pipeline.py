@@ -74,6 +74,8 @@ class Pipeline:
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
+        # Before the picture is decoded: that costs far more than a refusal may.
+        self._encoder.check_room(trace)
         with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)

@@ -1,4 +1,4 @@
-"""The shipped model under load for minutes: what the service promises, on a machine with nothing else on it."""
+"""The shipped model under load for minutes: what the service promises, where nothing else is running."""
 
 from __future__ import annotations
 

@@ -107,6 +107,28 @@ async def test_a_deadline_that_the_queue_cannot_meet_is_refused_at_once(bench):
     await held
 
 
+async def test_what_is_let_in_has_time_for_its_own_turn_and_some_to_spare(bench):
+    bench.batcher._seconds_per_item = 1.0
+    held = await bench.hold_worker()
+    # One item in work and the new one take two seconds; two and a half are asked for.
+    with pytest.raises(DeadlineUnmeetable):
+        await bench.submit(1, seconds=2.2)
+    later = bench.submit(1, seconds=30)
+    bench.gate.set()
+    await held
+    assert await later == 2
+
+
+async def test_a_batch_grows_only_as_far_as_its_tightest_deadline_allows(bench):
+    held = await bench.hold_worker()
+    tasks = [bench.submit(1, seconds=12), *(bench.submit(item, seconds=30) for item in (2, 3, 4))]
+    await asyncio.sleep(0)
+    bench.batcher._seconds_per_item = 5.0
+    bench.gate.set()
+    await asyncio.gather(held, *tasks)
+    assert bench.batches[:2] == [[0], [1, 2]]
+
+
 async def test_one_slow_batch_does_not_refuse_short_deadlines_for_ever(bench, monkeypatch):
     monkeypatch.setattr("serving.batcher._FADE_HALF_LIFE_S", 0.01)
     bench.batcher._seconds_per_item = 60.0
