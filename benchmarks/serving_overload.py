@@ -1,6 +1,6 @@
 """What happens at two and at five times the load that a server can carry?
 
-    python -m benchmarks.serving_overload [--seconds 60] [--runs 5] [--factors 2 5] [--slo-ms 2500]
+    python -m benchmarks.serving_overload [--seconds 60] [--runs 5] [--factors 2 5] [--slo-ms MS]
 
 Each run starts a server with the settings as shipped on a processor of its own, measures its capacity with
 eight clients, its latency at a third of that, and then sends Poisson arrivals at each multiple of the
@@ -8,8 +8,8 @@ capacity (open loop). A process of its own probes health every second: gRPC Heal
 one second each. After each overload a light load follows at once: recovery is the end of the last second
 whose p99 was above twice that before the overload (a second that answered nothing counts as slow).
 
-Goodput counts what was answered within the SLO. The default SLO is what a full queue takes by itself: 32
-waiting pictures and two batches of four, at the 50 ms that one takes on a slow core, and a quarter more.
+Goodput counts what was answered within the SLO. Unless one is given, it is what a full queue takes by itself
+at the capacity that was just measured (the waiting pictures and two batches), and a quarter more.
 
 Memory is the most that was resident since the server served, against the 256 MiB that it sets aside for
 pictures in work.
@@ -18,22 +18,29 @@ pictures in work.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import statistics
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks import serving_runs as runs
 from benchmarks.memory import peak_resident_mib, resident_mib
 from benchmarks.report import can_plot, drawing, markdown_table, percent, style_axes
-from benchmarks.server_process import ServerProcess
+from benchmarks.server_process import ServerProcess, on_core
 from benchmarks.server_watch import ProbeLog, probing
+from serving.config import ServingConfig
+from serving.load.generator import run_load
 from serving.load.pictures import LoadPicture
 from serving.load.plan import LoadPlan
-from serving.load.summary import LoadReport
+from serving.load.prepare import prepare
+from serving.load.processes import LoadRun
+from serving.load.summary import LoadReport, summarize
 
 MEMORY_BUDGET_MIB = 256
 LIGHT_SHARE = 0.3
-RECOVERY_S, QUICK_RECOVERY_S = 8.0, 3.0
+RECOVERY_S, QUICK_RECOVERY_S = 10.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class Overload:
 
     factor: float
     capacity_per_s: float
+    slo_ms: float
     calm_p99_ms: float
     goodput_per_s: float
     throughput_per_s: float
@@ -74,43 +82,56 @@ def measure(
     with runs.server_of(arguments, core=None if core is None else server_core) as server:
         before_mib = resident_mib(server.pid)
         peak = runs.capacity_per_s(server, sent, arguments.seconds / 2, core)
-        calm = _light(server, sent, peak, arguments.seconds / 2, core)
+        calm, _ = runs.load(_light(server, peak, arguments.seconds / 2), sent, core=core)
         assert calm.ok_latency is not None  # nothing is refused at a third of the capacity
+        slo_s = arguments.slo_ms / 1000 if arguments.slo_ms else full_queue_s(peak)
         for factor in arguments.factors:
-            with probing(server) as probes:
-                report = _overload(server, sent, factor * peak, arguments, core)
-                wait_s = QUICK_RECOVERY_S if arguments.quick else RECOVERY_S
-                after = _light(server, sent, peak, wait_s, core)
+            plans = (
+                _heavy(server, factor * peak, slo_s, arguments.seconds),
+                _light(server, peak, QUICK_RECOVERY_S if arguments.quick else RECOVERY_S),
+            )
+            with probing(server) as probes, on_core(core):
+                report, after = asyncio.run(_one_after_the_other(plans, sent))
             growth_mib = peak_resident_mib(server.pid) - before_mib
             found.append(_figures(factor, peak, calm, report, after, probes, growth_mib))
             reports[factor] = report
     return found, reports
 
 
-def _light(
-    server: ServerProcess, sent: list[LoadPicture], peak: float, seconds: float, core: int | None
-) -> LoadReport:
-    plan = LoadPlan(server.target, rate_per_s=LIGHT_SHARE * peak, duration_s=seconds, deadline_s=30.0)
-    return runs.load(plan, sent, core=core)[0]
+def full_queue_s(capacity_per_s: float) -> float:
+    """How long the last picture of a full queue waits, and a quarter more."""
+    config = ServingConfig()
+    return 1.25 * (config.max_queue_items + 2 * config.max_batch_size) / capacity_per_s
 
 
-def _overload(
-    server: ServerProcess,
-    sent: list[LoadPicture],
-    rate_per_s: float,
-    arguments: argparse.Namespace,
-    core: int | None,
-) -> LoadReport:
-    plan = LoadPlan(
+def _light(server: ServerProcess, peak: float, seconds: float) -> LoadPlan:
+    return LoadPlan(server.target, rate_per_s=LIGHT_SHARE * peak, duration_s=seconds, deadline_s=30.0)
+
+
+def _heavy(server: ServerProcess, rate_per_s: float, slo_s: float, seconds: float) -> LoadPlan:
+    return LoadPlan(
         server.target,
         rate_per_s=rate_per_s,
-        duration_s=arguments.seconds,
+        duration_s=seconds,
         # The queue fills first: that is no state of overload yet.
-        warm_up_s=min(2.0, arguments.seconds / 4),
-        deadline_s=2 * arguments.slo_ms / 1000,
-        slo_s=arguments.slo_ms / 1000,
+        warm_up_s=min(2.0, seconds / 4),
+        deadline_s=2 * slo_s,
+        slo_s=slo_s,
     )
-    return runs.load(plan, sent, core=core)[0]
+
+
+async def _one_after_the_other(plans: Sequence[LoadPlan], sent: Sequence[LoadPicture]) -> list[LoadReport]:
+    """Each load begins when the one before has sent its last call, answered or not."""
+    requests = await prepare(plans[0], sent)
+    start_at = time.monotonic()
+    begins = [start_at + sum(plan.end_s for plan in plans[:number]) for number in range(len(plans))]
+    parts = await asyncio.gather(
+        *(run_load(plan, requests, start_at=at) for plan, at in zip(plans, begins, strict=True))
+    )
+    return [
+        summarize(plan, LoadRun(outcomes, plan.end_s, was_stopped=False))
+        for plan, outcomes in zip(plans, parts, strict=True)
+    ]
 
 
 def _figures(
@@ -128,6 +149,7 @@ def _figures(
     return Overload(
         factor=factor,
         capacity_per_s=peak,
+        slo_ms=1000 * (report.plan["slo_s"] or 0.0),
         calm_p99_ms=calm.ok_latency.p99_ms,
         goodput_per_s=report.goodput_per_s or 0.0,
         throughput_per_s=report.throughput_per_s,
@@ -169,6 +191,7 @@ def table(found: list[Overload]) -> str:
         refused_ms = middle("refusal_p99_ms")
         rows += [
             [f"{factor:g}x", "capacity, encodes/s", told("capacity_per_s"), "", ""],
+            ["", "SLO, ms", told("slo_ms", 0), "", ""],
             ["", "goodput, encodes/s", told("goodput_per_s"), "", ""],
             ["", "goodput / capacity", percent(middle("goodput_share")), ">= 90 %",
              runs.verdict(middle("goodput_share") >= 0.9)],
@@ -204,7 +227,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = runs.parser(__doc__, runs=5, seconds=60)
     arguments.add_argument("--factors", type=float, nargs="+", default=[2.0, 5.0])
-    arguments.add_argument("--slo-ms", type=float, default=2500.0)
+    arguments.add_argument("--slo-ms", type=float, help="else derived from the capacity")
     parsed = runs.parsed(arguments, quick_seconds=6.0)
     client_core, _ = runs.cores()
     found: list[Overload] = []
@@ -212,9 +235,9 @@ def main() -> None:
         figures, reports = measure(parsed, client_core)
         found += figures
     unexpected = {label for one in found for label in one.unexpected}
-    notes = f"SLO {parsed.slo_ms:g} ms. Statuses but OK and QUEUE_FULL: {', '.join(unexpected) or 'none'}."
+    notes = f"Statuses but OK and QUEUE_FULL: {', '.join(unexpected) or 'none'}."
     plot(reports, parsed.results / "serving_overload.png")
-    content = {"slo_ms": parsed.slo_ms, "runs": [asdict(one) for one in found]}
+    content = {"runs": [asdict(one) for one in found]}
     runs.write(parsed, "serving_overload", "Overload", [table(found), notes], content)
 
 
