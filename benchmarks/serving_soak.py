@@ -34,7 +34,7 @@ MAX_SLOPE_MIB = 1.0
 MAX_DRIFT = 1.1
 SLOPE_SPAN_S = 600.0
 SAMPLE_S = 5.0
-# Beside the patient ones, so that refusals and late ends are part of the mix.
+# Of a few calls beside the patient ones, so that refusals and late ends are part of the mix.
 HASTY_DEADLINE_S = 0.05
 MIX = {
     RpcKind.ENCODE: 3.0,
@@ -62,7 +62,7 @@ def pictures(fake: bool) -> list[LoadPicture]:
 async def soak(
     server: ServerProcess, sent: list[LoadPicture], clients: int, seconds: float
 ) -> tuple[list[Sample], list[Outcome]]:
-    """Load and samples side by side."""
+    """Load and samples side by side; the outcomes are those of the patient clients."""
     patient = LoadPlan(server.target, clients=clients, duration_s=seconds, mix=MIX, deadline_s=30.0)
     hasty = LoadPlan(
         server.target, rate_per_s=1.0, duration_s=seconds, mix=MIX, deadline_s=HASTY_DEADLINE_S, seed=1
