@@ -34,7 +34,7 @@ from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.status import DeadlineUnmeetable, DeviceMemoryFull, ModelUnloaded, QueueFull
 from serving.trace import RequestTrace
-from serving.waiting import Waiting, fail, take_batch
+from serving.waiting import DEADLINE_MARGIN, Waiting, fail, take_batch
 from tokenizer.errors import DeviceMemoryExhausted
 
 Item = TypeVar("Item")
@@ -162,9 +162,18 @@ class MicroBatcher(Generic[Item, Result]):
     def _lane_of(self, trace: RequestTrace) -> FairQueue[Waiting[Item, Result]]:
         return self._bulk if trace.is_bulk else self._queue
 
+    def check_room(self, key: Hashable, trace: RequestTrace) -> None:
+        """Whether such an item could be submitted now; ask before making one. Raises as `submit` does."""
+        if trace.is_bulk:
+            return
+        self._check_deadline(key, trace)
+        kind = self._cost_class(key)
+        if len(self._queue) >= self._max_queue_items and self._gives_way(kind) is None:
+            raise self._refuse(trace, key)
+
     def _check_deadline(self, key: Hashable, trace: RequestTrace) -> None:
         wait_s = self.expected_wait_s(key)
-        if wait_s > trace.remaining_s:
+        if wait_s and (wait_s + self._costs.of(self._cost_class(key))) * DEADLINE_MARGIN > trace.remaining_s:
             self._metrics.rejected(trace.method, "deadline_unmeetable")
             raise DeadlineUnmeetable(
                 "the queue is longer than the deadline allows",
@@ -175,21 +184,26 @@ class MicroBatcher(Generic[Item, Result]):
         """Refuse somebody if the queue is full: the newest, but of the class that takes the most places."""
         if len(self._queue) < self._max_queue_items:
             return
+        longest = self._gives_way(kind)
+        if longest is None:
+            raise self._refuse(trace, key)
+        newest = self._queue.items(longest)[-1]
+        self._queue.remove(longest, newest)
+        fail([newest], self._refuse(newest.trace, newest.key))
+
+    def _gives_way(self, kind: Hashable) -> Hashable | None:
+        """The class whose newest item makes room for one of this class; None if none does."""
         lengths = self._queue.lengths()
         longest = max(lengths, key=lengths.__getitem__)
-        refusal = QueueFull(
+        return longest if lengths[longest] > lengths.get(kind, 0) + 1 else None
+
+    def _refuse(self, trace: RequestTrace, key: Hashable) -> QueueFull:
+        self._metrics.rejected(trace.method, "queue_items")
+        return QueueFull(
             f"{len(self._queue)} pictures wait already",
             bound="queue_items",
             retry_after_s=self._advice_s(key),
         )
-        if lengths[longest] <= lengths.get(kind, 0) + 1:
-            self._metrics.rejected(trace.method, "queue_items")
-            raise refusal
-        newest = self._queue.items(longest)[-1]
-        self._queue.remove(longest, newest)
-        self._metrics.rejected(newest.trace.method, "queue_items")
-        if not newest.future.done():
-            newest.future.set_exception(refusal)
 
     def _advice_s(self, key: Hashable) -> float:
         """After what time to try again: when half of the queue is gone."""

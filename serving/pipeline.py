@@ -138,10 +138,12 @@ class Pipeline:
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
         spend_picture(command.source.area_px)
+        canvas = choose_canvas(command.source, command.canvas_area_px)
+        key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
+        # Before the picture is decoded: that costs far more than a refusal may.
+        self._encoder.check_room(key, trace)
         async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
             pixels = await self._pixels(command, trace)
-            canvas = choose_canvas(command.source, command.canvas_area_px)
-            key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
             whole = await self._encoder.submit(pixels, key, trace)
         return self._rated(whole, command)
 

@@ -13,6 +13,10 @@ from serving.fair_queue import FairQueue
 from serving.status import DeadlinePassed
 from serving.trace import RequestTrace
 
+# Of the expected time, what a deadline must allow. Under overload the queue grows until its last place just
+# meets the deadline, so without a margin every second answer would come too late to be read.
+DEADLINE_MARGIN = 1.25
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -58,7 +62,9 @@ def _gather(
         if batch and waiting.key != batch[0].key:
             continue
         tightest_s = min(tightest_s, waiting.trace.remaining_s)
-        if len(batch) == max_batch_size or (batch and cost_s * (len(batch) + 1) > tightest_s):
+        if len(batch) == max_batch_size or (
+            batch and cost_s * (len(batch) + 1) * DEADLINE_MARGIN > tightest_s
+        ):
             break
         lane.remove(kind, waiting)
         batch.append(waiting)
@@ -69,10 +75,11 @@ def _is_lost(waiting: Waiting[Item, Result], costs: CostEstimates) -> bool:
     """True if nobody waits any longer, or the deadline falls before the result could be there."""
     if waiting.future.done():
         return True
-    if waiting.trace.remaining_s > costs.of(waiting.kind):
+    now = time.monotonic()
+    if waiting.trace.remaining_s > costs.faded(waiting.kind, now):
         return False
     if waiting.trace.remaining_s > 0:
-        costs.fade(waiting.kind)
+        costs.doubt(waiting.kind, now)
     waiting.future.set_exception(DeadlinePassed("the deadline passed while the request waited"))
     return True
 

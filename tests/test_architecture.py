@@ -39,6 +39,7 @@ ONLY_IN = {
             "cli/admin",
             "client",
             "convert",
+            "load/requests",
             "model_service",
             "replies",
             "served_rpcs",

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from serving.cli import admin, keys, local, remote
+from serving.cli.bench import bench
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from serving.cli.tune import tune
 from tokenizer.errors import TokenizerError
@@ -71,7 +72,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, tune):
+for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, bench, tune):
     app.command()(one_line_errors(command))
 client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))

@@ -117,7 +117,7 @@ async def test_a_batch_grows_only_as_far_as_its_tightest_deadline_allows(start):
     bench = start(max_batch_size=4)
     held = await bench.hold_worker()
     bench.batcher._running.clear()
-    tasks = [bench.submit(1, seconds=1.0), *(bench.submit(item) for item in (2, 3, 4))]
+    tasks = [bench.submit(1, seconds=1.1), *(bench.submit(item) for item in (2, 3, 4))]
     await asyncio.sleep(0)
     bench.batcher._costs.learn(None, 0.4)
     bench.batcher._deliver = _without_learning(bench)

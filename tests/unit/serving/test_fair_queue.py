@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.costs import CostEstimates
+from serving.costs import FADE_HALF_LIFE_S, CostEstimates
 from serving.fair_queue import FairQueue
 
 
@@ -98,5 +98,15 @@ def test_costs_follow_what_is_measured():
     for _ in range(20):
         costs.learn("a", 2.0)
     assert 1.9 < costs.of("a") <= 2.0
-    costs.fade("a")
-    assert costs.of("a") < 1.7
+
+
+def test_a_cost_that_refuses_work_fades_by_time_until_it_is_measured_again():
+    costs = CostEstimates()
+    costs.learn("a", 8.0)
+    assert costs.faded("a", now=100.0) == 8.0
+    costs.doubt("a", now=100.0)
+    costs.doubt("a", now=101.0)
+    assert costs.faded("a", now=100.0 + 2 * FADE_HALF_LIFE_S) == 2.0
+    assert costs.of("a") == 8.0
+    costs.learn("a", 1.0)
+    assert costs.of("a") == costs.faded("a", now=200.0) == 1.0
