@@ -12,7 +12,7 @@ SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto proto-release train model export quantize serve bench lock rules replay-dockerfile clean
+.PHONY: help demo test test-slow check test-load test-fuzz soak format proto proto-release train model export quantize serve bench bench-serving lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,15 @@ test: $(VENV)/.dev ## All tests but the slow ones
 
 test-slow: $(VENV)/.dev ## The slow tests
 	$(BIN)/pytest -m slow
+
+test-load: $(VENV)/.dev ## The service under load: overload, deadlines, shutdown, retries, slow clients
+	$(BIN)/pytest -m load tests/load
+
+test-fuzz: $(VENV)/.dev ## 20,000 hostile messages, streams cut at every byte
+	$(BIN)/pytest -m fuzz
+
+soak: $(VENV)/.dev ## Half an hour of mixed load on the service
+	$(BIN)/pytest -m soak tests/load
 
 check: $(VENV)/.dev ## Lint, format, types, architecture, the API
 	$(BIN)/ruff check .
@@ -74,6 +83,15 @@ quantize: $(VENV)/.dev ## Write the int8 sibling of the shipped fp32 model, if i
 
 serve: $(VENV)/.serve ## Serve the shipped model on 127.0.0.1:50051
 	$(BIN)/tessera serve
+
+bench-serving: $(VENV)/.dev ## All benchmarks of the service; hours on a quiet machine
+	$(BIN)/python -m benchmarks.serving_throughput
+	$(BIN)/python -m benchmarks.serving_overload
+	$(BIN)/python -m benchmarks.serving_deadlines
+	$(BIN)/python -m benchmarks.serving_shutdown
+	$(BIN)/python -m benchmarks.serving_retries
+	$(BIN)/python -m benchmarks.serving_slow_clients
+	$(BIN)/python -m benchmarks.serving_soak
 
 bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.rate_distortion --images $(EVAL)/kodak --crop 256

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.02
+_FAKE_SERVER = Path(__file__).parents[1] / "tests" / "e2e" / "serve_fake.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,67 @@ class ServerProcess:
     """Where it is, who it is, how long it took."""
 
     target: str
-    pid: int
+    metrics_port: int
+    process: subprocess.Popen[bytes]
+    log_file: Path
+    """What it said on stdout and stderr; gone after the block."""
+
     ready_s: float
     """From the start of the process until it serves: interpreter, imports, model, warm-up."""
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self.process.pid
+
 
 @contextmanager
-def running_server(model: str, *, threads: int = 1, core: int | None = None) -> Iterator[ServerProcess]:
-    """A server on a free port, on one processor if `core` is given. Raises SystemExit if none starts."""
+def running_server(
+    model: str,
+    *,
+    threads: int = 1,
+    core: int | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[ServerProcess]:
+    """A server on a free port, on one processor if `core` is given. Raises SystemExit if none starts.
+
+    `settings` are further ones of ServingConfig, by name.
+    """
+    command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--metrics-port", "0"]
+    command += ["--model", model, "--threads", str(threads)]
+    with _started(lambda port_file: [*command, "--port-file", str(port_file)], core, settings) as server:
+        yield server
+
+
+@contextmanager
+def running_fake_server(
+    seconds_per_call: float,
+    *,
+    core: int | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Iterator[ServerProcess]:
+    """The same server around a tokenizer that sleeps: what the service does, whatever the model does."""
+    command = [sys.executable, str(_FAKE_SERVER)]
+    with _started(lambda file: [*command, str(file), str(seconds_per_call)], core, settings) as server:
+        yield server
+
+
+@contextmanager
+def _started(command, core: int | None, settings: Mapping[str, object] | None) -> Iterator[ServerProcess]:
+    environment = os.environ | {
+        f"TESSERA_{name.upper()}": str(value) for name, value in (settings or {}).items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         port_file, log_file = Path(folder, "ports.json"), Path(folder, "server.log")
-        command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--metrics-port", "0"]
-        command += ["--port-file", str(port_file), "--model", model, "--threads", str(threads)]
         with log_file.open("wb") as log, on_core(core):
             started_s = time.monotonic()
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command(port_file), stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
         try:
-            target = _wait_for_target(process, port_file, log_file)
-            yield ServerProcess(target, process.pid, time.monotonic() - started_s)
+            ports = _wait_for_ports(process, port_file, log_file)
+            ready_s = time.monotonic() - started_s
+            yield ServerProcess(ports["target"], ports["metrics_port"], process, log_file, ready_s)
         finally:
             _stop(process)
 
@@ -59,11 +103,11 @@ def on_core(core: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _wait_for_target(process: subprocess.Popen[bytes], port_file: Path, log_file: Path) -> str:
+def _wait_for_ports(process: subprocess.Popen[bytes], port_file: Path, log_file: Path) -> dict:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline_s:
         if port_file.exists():
-            return str(json.loads(port_file.read_text())["target"])
+            return json.loads(port_file.read_text())
         if process.poll() is not None:
             raise SystemExit(f"the server ended with {process.returncode}:\n{log_file.read_text()[-2000:]}")
         time.sleep(_POLL_S)

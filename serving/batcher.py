@@ -1,19 +1,20 @@
-"""MicroBatcher: a bounded queue in front of one worker thread. Knows no tokenizer, no protobuf.
+"""MicroBatcher: a bounded queue in front of a few worker threads. Knows no tokenizer, no protobuf.
 
-    submit ──> queue ──> take up to max_batch_size alike ──> worker thread ──> one future each
-      │ full?    │ cancelled or past its deadline? dropped and counted
+    submit ──> fair queue ──> up to max_batch_size alike ──> worker thread ──> one future each
+      │ full?       │ cancelled or past its deadline? dropped and counted
       └ refused
 
-A batch is whatever waits when the worker becomes free: nobody waits for company, since on a CPU the cost
-of a batch grows with its size. All state belongs to the event loop; only `work` runs in the thread.
+A batch is whatever waits when a worker becomes free. By default nobody waits for company, since on a CPU the
+cost of a batch grows with its size; a GPU gains from `max_queue_delay_s`. All state belongs to the event
+loop; only `work` runs in the threads.
 
-Items of bulk streams stand in a lane of their own, which is looked at only while the queue is empty: they
-take the model time that single requests leave, and count neither against the limit of the queue nor in its
-expected wait. At most the one bulk batch in work is ever in front of a single request. Whoever submits bulk
-items bounds how many there are (`serving/bulk.py`).
+Items of bulk streams stand in a fair queue of their own, which is looked at only while that of the single
+requests is empty: they take the model time that those leave, and count neither against the limit of the
+queue nor in its expected wait. At most one bulk batch of each instance is ever in front of a single request.
+Whoever submits bulk items bounds how many there are (`serving/bulk.py`).
 
 Batchers of several models share `turns`, a semaphore that bounds the model calls at one time: each call takes
-all the threads it may. A batcher asks for one turn at a time and turns are given in the order of asking, so
+all the threads it may. An instance asks for one turn at a time and turns are given in the order of asking, so
 none starves.
 """
 
@@ -21,37 +22,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from serving.costs import CostEstimates
+from serving.fair_queue import FairQueue
 from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
-from serving.status import DeadlinePassed, DeadlineUnmeetable, ModelUnloaded, QueueFull
+from serving.status import DeadlineUnmeetable, DeviceMemoryFull, ModelUnloaded, QueueFull
 from serving.trace import RequestTrace
+from serving.waiting import DEADLINE_MARGIN, Waiting, fail, take_batch
+from tokenizer.errors import DeviceMemoryExhausted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Weight of the newest batch in the running mean of the time per item: about the last ten batches count.
-_NEWEST_WEIGHT = 0.2
 # Bounds of the advice given to a refused client.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting(Generic[Item, Result]):
-    item: Item
-    key: Hashable
-    trace: RequestTrace
-    future: asyncio.Future[Result]
+class _Running:
+    expected_s: float
     since: float = field(default_factory=time.monotonic)
+
+    @property
+    def rest_s(self) -> float:
+        return max(0.0, self.since + self.expected_s - time.monotonic())
 
 
 class MicroBatcher(Generic[Item, Result]):
-    """Runs `work(key, items) -> results` on batches of items that were submitted with an equal key."""
+    """Runs `work(key, items) -> results` on batches of items that were submitted with an equal key.
+
+    `cost_class` maps a key to what its items have in common in cost: few values, since each has an estimate
+    and a fair share of the model's time.
+    """
 
     def __init__(
         self,
@@ -63,133 +71,212 @@ class MicroBatcher(Generic[Item, Result]):
         metrics: Metrics,
         model_metrics: ModelMetrics,
         turns: asyncio.Semaphore | None = None,
+        max_queue_delay_s: float = 0.0,
+        num_instances: int = 1,
+        cost_class: Callable[[Hashable], Hashable] = lambda key: key,
     ) -> None:
         self._op = op
         self._work = work
         self._max_batch_size = max_batch_size
         self._max_queue_items = max_queue_items
+        self._max_queue_delay_s = max_queue_delay_s
+        self._num_instances = num_instances
+        self._cost_class = cost_class
         self._metrics = metrics
         self._model_metrics = model_metrics
+        self._turns = turns or asyncio.Semaphore(num_instances)
+        self._queue: FairQueue[Waiting[Item, Result]] = FairQueue()
+        self._bulk: FairQueue[Waiting[Item, Result]] = FairQueue()
         self._reported_items = 0
-        self._queue: deque[_Waiting[Item, Result]] = deque()
-        self._bulk: deque[_Waiting[Item, Result]] = deque()
+        self._costs = CostEstimates()
+        self._running: set[_Running] = set()
+        self._in_work: set[Waiting[Item, Result]] = set()
         self._wake = asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
-        self._runner: asyncio.Task[None] | None = None
-        self._seconds_per_item = 0.0
-        self._turns = turns or asyncio.Semaphore()
-        self._in_work: list[_Waiting[Item, Result]] = []
+        self._arrived = asyncio.Event()
+        self._draining = False
         self._stopped = False
+        self._threads = ThreadPoolExecutor(max_workers=num_instances, thread_name_prefix=f"tessera-{op}")
+        self._runners: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to take batches; needs a running event loop."""
-        self._runner = asyncio.create_task(self._run(), name=f"batcher-{self._op}")
+        names = (f"batcher-{self._op}-{number}" for number in range(self._num_instances))
+        self._runners = [asyncio.create_task(self._run(), name=name) for name in names]
+
+    def drain(self) -> None:
+        """From now on no picture waits for company: none will come."""
+        self._draining = True
+        self._arrived.set()
 
     async def stop(self) -> None:
         """Stop at once; what waits or is in work fails with ModelUnloaded."""
         self._stopped = True
-        unfinished = [*self._in_work, *self._queue, *self._bulk]
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-            self._runner = None
-        for waiting in unfinished:
-            _fail(waiting, _unloaded())
-        self._queue.clear()
-        self._bulk.clear()
+        unfinished = [*self._in_work, *self._queue.take_all(), *self._bulk.take_all()]
+        for runner in self._runners:
+            runner.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
+        self._runners = []
+        fail(unfinished, _unloaded())
         self._report_queue()
         # A thread inside the model cannot be stopped; it ends with its batch.
-        self._thread.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
-    @property
-    def expected_wait_s(self) -> float:
-        """How long a new single request would wait, from the recent time per item."""
-        return (len(self._queue) + len(self._in_work)) * self._seconds_per_item
+    def expected_wait_s(self, key: Hashable) -> float:
+        """How long a new single request with this key would wait.
+
+        Classes share the model's time: until the backlog of ours is gone, each other class gets as much time
+        as ours at most, or its own backlog if that is less.
+        """
+        if not self._queue and len(self._running) < self._num_instances:
+            return 0.0
+        backlogs = {kind: n * self._costs.of(kind) for kind, n in self._queue.lengths().items()}
+        ours = backlogs.get(self._cost_class(key), 0.0)
+        ahead_s = sum(min(ours, backlog) for backlog in backlogs.values())
+        return (ahead_s + sum(one.rest_s for one in self._running)) / self._num_instances
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
         """The result of this item.
 
-        Raises DeadlineUnmeetable, ModelUnloaded, what `work` raised for it; a single request QueueFull, too.
+        Raises DeadlinePassed, DeviceMemoryFull, ModelUnloaded, what `work` raised for it; for a single
+        request QueueFull and DeadlineUnmeetable, too.
         """
         if self._stopped:
             raise _unloaded()
+        kind = self._cost_class(key)
         if not trace.is_bulk:
-            self._check_room(trace)
+            self._check_deadline(key, trace)
+            self._make_room(kind, key, trace)
         trace.place = "queued"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(item, key, trace, future)
-        (self._bulk if trace.is_bulk else self._queue).append(waiting)
+        waiting = Waiting(item, key, kind, trace, future)
+        self._lane_of(trace).append(kind, waiting)
         self._report_queue()
         self._wake.set()
+        self._arrived.set()
         try:
             return await future
         except asyncio.CancelledError:
             self._forget(waiting)
             raise
 
-    def _check_room(self, trace: RequestTrace) -> None:
-        if len(self._queue) >= self._max_queue_items:
-            self._metrics.rejected(trace.method, "queue_items")
-            raise QueueFull(
-                f"{len(self._queue)} pictures wait already",
-                bound="queue_items",
-                retry_after_s=min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s / 2)),
-            )
-        if self.expected_wait_s > trace.remaining_s:
+    def _lane_of(self, trace: RequestTrace) -> FairQueue[Waiting[Item, Result]]:
+        return self._bulk if trace.is_bulk else self._queue
+
+    def check_room(self, key: Hashable, trace: RequestTrace) -> None:
+        """Whether such an item could be submitted now; ask before making one. Raises as `submit` does."""
+        if trace.is_bulk:
+            return
+        self._check_deadline(key, trace)
+        kind = self._cost_class(key)
+        if len(self._queue) >= self._max_queue_items and self._gives_way(kind) is None:
+            raise self._refuse(trace, key)
+
+    def _check_deadline(self, key: Hashable, trace: RequestTrace) -> None:
+        wait_s = self.expected_wait_s(key)
+        if wait_s and (wait_s + self._costs.of(self._cost_class(key))) * DEADLINE_MARGIN > trace.remaining_s:
             self._metrics.rejected(trace.method, "deadline_unmeetable")
             raise DeadlineUnmeetable(
                 "the queue is longer than the deadline allows",
-                metadata={"queue_wait_estimate_ms": round(1000 * self.expected_wait_s)},
+                metadata={"queue_wait_estimate_ms": round(1000 * wait_s)},
             )
 
-    def _forget(self, waiting: _Waiting[Item, Result]) -> None:
-        """Free the place of a request that was cancelled while it waited."""
-        for lane in (self._queue, self._bulk):
-            if waiting in lane:
-                lane.remove(waiting)
-        self._report_queue()
+    def _make_room(self, kind: Hashable, key: Hashable, trace: RequestTrace) -> None:
+        """Refuse somebody if the queue is full: the newest, but of the class that takes the most places."""
+        if len(self._queue) < self._max_queue_items:
+            return
+        longest = self._gives_way(kind)
+        if longest is None:
+            raise self._refuse(trace, key)
+        newest = self._queue.items(longest)[-1]
+        self._queue.remove(longest, newest)
+        fail([newest], self._refuse(newest.trace, newest.key))
+
+    def _gives_way(self, kind: Hashable) -> Hashable | None:
+        """The class whose newest item makes room for one of this class; None if none does."""
+        lengths = self._queue.lengths()
+        longest = max(lengths, key=lengths.__getitem__)
+        return longest if lengths[longest] > lengths.get(kind, 0) + 1 else None
+
+    def _refuse(self, trace: RequestTrace, key: Hashable) -> QueueFull:
+        self._metrics.rejected(trace.method, "queue_items")
+        return QueueFull(
+            f"{len(self._queue)} pictures wait already",
+            bound="queue_items",
+            retry_after_s=self._advice_s(key),
+        )
+
+    def _advice_s(self, key: Hashable) -> float:
+        """After what time to try again: when half of the queue is gone."""
+        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s(key) / 2))
+
+    def _forget(self, waiting: Waiting[Item, Result]) -> None:
+        """A request was cancelled: free its place, or count its result if that had just come."""
+        if self._lane_of(waiting.trace).remove(waiting.kind, waiting):
+            self._report_queue()
+        elif not waiting.future.cancelled() and waiting.future.done() and not waiting.future.exception():
+            self._model_metrics.wasted(self._op, waiting.trace.model_share_s)
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            trigger = await self._wait_for_company()
             async with self._turns:
-                batch = self._take(self._queue) or self._take(self._bulk)
+                batch = self._take()
                 if batch:
-                    await self._execute(batch)
+                    await self._execute(batch, "full" if len(batch) == self._max_batch_size else trigger)
                 del batch  # or the last pictures would stay until the next ones come
             if not self._queue and not self._bulk:
                 self._wake.clear()
 
-    def _take(self, lane: deque[_Waiting[Item, Result]]) -> list[_Waiting[Item, Result]]:
-        """The oldest item and those behind it with the same key; late and abandoned ones are dropped."""
-        batch: list[_Waiting[Item, Result]] = []
-        kept: deque[_Waiting[Item, Result]] = deque()
-        while lane and len(batch) < self._max_batch_size:
-            waiting = lane.popleft()
-            if self._is_lost(waiting):
-                continue
-            if not batch or waiting.key == batch[0].key:
-                batch.append(waiting)
-            else:
-                kept.append(waiting)
-        lane.extendleft(reversed(kept))
+    async def _wait_for_company(self) -> str:
+        """Wait until a batch is full or its oldest item may wait no longer; what ended the wait."""
+        trigger = "idle"
+        while (patience_s := self._patience_s()) > 0:
+            if self._draining:
+                return "drain"
+            trigger = "delay"
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._arrived.wait()
+        return trigger
+
+    def _patience_s(self) -> float:
+        """How much longer the next batch may wait for company."""
+        if self._max_queue_delay_s == 0 or not self._queue:
+            return 0.0
+        kind = self._queue.next_class()
+        items = self._queue.items(kind)
+        head = items[0]
+        if sum(one.key == head.key for one in items) >= self._max_batch_size:
+            return 0.0
+        delay_s = head.since + self._max_queue_delay_s - time.monotonic()
+        # Half of what its deadline leaves must stay for the call itself and for estimates that are off.
+        return min(delay_s, head.trace.remaining_s / 2 - self._costs.of(kind))
+
+    def _take(self) -> list[Waiting[Item, Result]]:
+        """The next batch; of bulk items only while no single request waits."""
+        lanes = (self._queue, self._bulk)
+        batches = (take_batch(lane, self._costs, self._max_batch_size) for lane in lanes)
+        batch = next(filter(None, batches), [])
         self._report_queue()
         return batch
 
-    def _is_lost(self, waiting: _Waiting[Item, Result]) -> bool:
-        """True if nobody waits any longer, or the deadline falls before the result could be there."""
-        if waiting.future.done():
-            return True
-        if waiting.trace.remaining_s > self._seconds_per_item:
-            return False
-        if waiting.trace.remaining_s > 0:
-            # An estimate that refuses work must fade, or one slow batch would refuse for ever.
-            self._seconds_per_item *= 1 - _NEWEST_WEIGHT
-        waiting.future.set_exception(DeadlinePassed("the deadline passed while the request waited"))
-        return True
+    async def _execute(self, batch: list[Waiting[Item, Result]], trigger: str) -> None:
+        self._note_wait(batch)
+        self._in_work.update(batch)
+        try:
+            error = await self._call(batch, trigger)
+            if isinstance(error, DeviceMemoryFull):
+                await self._call_halves(batch)
+            elif error is not None and len(batch) > 1:
+                await self._call_each(batch)
+            elif error is not None:
+                fail(batch, error)
+        finally:
+            self._in_work.difference_update(batch)
 
-    async def _execute(self, batch: list[_Waiting[Item, Result]]) -> None:
-        trigger = "full" if len(batch) == self._max_batch_size else "idle"
+    def _note_wait(self, batch: list[Waiting[Item, Result]]) -> None:
         start = time.monotonic()
         for waiting in batch:
             waited = start - waiting.since
@@ -198,45 +285,55 @@ class MicroBatcher(Generic[Item, Result]):
             if not waiting.trace.is_bulk:
                 # What a single request meets: alerts and autoscaling follow it.
                 self._model_metrics.waited(self._op, waited)
-        self._in_work = batch
-        try:
-            await self._call(batch, trigger)
-        except Exception as error:
-            if len(batch) == 1:
-                _fail(batch[0], error)
-                return
-            await self._call_one_by_one(batch)
-        finally:
-            self._in_work = []
 
-    async def _call_one_by_one(self, batch: list[_Waiting[Item, Result]]) -> None:
+    async def _call_halves(self, batch: list[Waiting[Item, Result]]) -> None:
+        """After memory ran out: half as much may fit. Once only; then the clients are told to come back."""
+        middle = (len(batch) + 1) // 2
+        for half in (batch[:middle], batch[middle:]):
+            error = await self._call(half, "retry")
+            if error is not None:
+                fail(half, error)
+
+    async def _call_each(self, batch: list[Waiting[Item, Result]]) -> None:
         """After a batch failed: an item that breaks the model must not take its neighbours with it."""
         for waiting in batch:
-            if waiting.future.done():
-                continue
-            try:
-                await self._call([waiting], "retry")
-            except Exception as error:
-                _fail(waiting, error)
+            error = await self._call([waiting], "retry")
+            if error is not None:
+                fail([waiting], error)
 
-    async def _call(self, batch: list[_Waiting[Item, Result]], trigger: str) -> None:
+    async def _call(self, batch: list[Waiting[Item, Result]], trigger: str) -> Exception | None:
+        """Run what somebody still waits for, and hand out the results; what went wrong, if anything."""
+        batch = [waiting for waiting in batch if not waiting.future.done()]
+        if not batch:
+            return None
         self._model_metrics.batch(self._op, len(batch), trigger)
-        start = time.monotonic()
+        running = _Running(len(batch) * self._costs.of(batch[0].kind))
+        self._running.add(running)
         loop = asyncio.get_running_loop()
         items = [waiting.item for waiting in batch]
-        results = await loop.run_in_executor(self._thread, self._work, batch[0].key, items)
-        self._deliver(batch, results, time.monotonic() - start)
+        try:
+            results = await loop.run_in_executor(self._threads, self._work, batch[0].key, items)
+        except DeviceMemoryExhausted:
+            # A new error: the old one's traceback would keep the buffers of the failed run.
+            text = "the device has no memory for this now"
+            return DeviceMemoryFull(text, retry_after_s=self._advice_s(batch[0].key))
+        except Exception as error:
+            return error
+        finally:
+            self._running.discard(running)
+        self._deliver(batch, results, time.monotonic() - running.since)
+        return None
 
-    def _deliver(self, batch: list[_Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
+    def _deliver(self, batch: list[Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
         assert len(results) == len(batch), "one result per item"
         per_item = seconds / len(batch)
-        mean = self._seconds_per_item or per_item
-        self._seconds_per_item = mean + _NEWEST_WEIGHT * (per_item - mean)
+        self._costs.learn(batch[0].kind, per_item)
         for waiting, result in zip(batch, results, strict=True):
             if waiting.future.done():
                 self._model_metrics.wasted(self._op, per_item)
                 continue
             waiting.trace.add("inference", seconds)
+            waiting.trace.model_share_s = per_item
             waiting.future.set_result(result)
 
     def _report_queue(self) -> None:
@@ -246,8 +343,3 @@ class MicroBatcher(Generic[Item, Result]):
 
 def _unloaded() -> ModelUnloaded:
     return ModelUnloaded("the model left the service while the request waited", retry_after_s=0.0)
-
-
-def _fail(waiting: _Waiting[Item, Result], error: Exception) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(error)

@@ -66,8 +66,9 @@ class BulkService:
 
     def handler(self, method: str, behaviour: Behaviour, reply: Any) -> Any:
         """The RPC `method`: each item is a request of `behaviour`, each result goes out in a `reply`."""
-        # One batch in the model, one that waits for it, and one picture in each thread.
-        turns = asyncio.Semaphore(2 * self.config.max_batch_size + self.config.effective_image_threads)
+        # One batch in each instance of the model, one that waits for it, and one picture in each thread.
+        batches = self.config.num_instances + 1
+        turns = asyncio.Semaphore(batches * self.config.max_batch_size + self.config.effective_image_threads)
 
         async def call(requests: AsyncIterator[bytes], context: Context) -> None:
             with self.admission.rpc(method):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizer.budget import TokenBudget
 from tokenizer.canvas import Size
 from tokenizer.coding import Coding
+from tokenizer.providers import ProviderFallback
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
 
@@ -38,6 +39,8 @@ class Tokenizer(Protocol):
     def codings(self) -> tuple[Coding, ...]: ...
     @property
     def canvas_area_px(self) -> int: ...
+    @property
+    def provider_fallback(self) -> ProviderFallback | None: ...
 
     def max_tokens(self, canvas: Size) -> int:
         """The most tokens the model makes on this canvas; in fixed coding, exactly so many."""

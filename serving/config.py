@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -14,6 +14,7 @@ from serving.cpu import available_cpu_count
 from serving.security_settings import SecuritySettings
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
 from tokenizer.images import ImageLimits
+from tokenizer.providers import BATCH_BUCKETS, ProviderOptions
 
 # One pixel while a picture is decoded: four bytes inside Pillow and three of the result (a WebP takes twice
 # as much for that moment, `docs/operations.md`). While it waits for the model, it is three.
@@ -46,6 +47,22 @@ class ServingConfig(SecuritySettings):
         (), description="Several of the same, in place of `model`; the first is the default."
     )
     providers: tuple[str, ...] = Field(("cpu",), description="Execution providers, most wanted first.")
+    allow_provider_fallback: bool = Field(
+        False, description="Serve with what ONNX Runtime gives where a requested provider is missing."
+    )
+    gpu_memory_limit_bytes: int = Field(
+        0, ge=0, description="Most memory of each graph's arena on the GPU; 0 is no limit."
+    )
+    cudnn_conv_search: Literal["heuristic", "exhaustive", "default"] = Field(
+        "heuristic", description="How cuDNN chooses convolutions; exhaustive for few canvases only."
+    )
+    cuda_graphs: bool = Field(
+        False, description="Record launches per batch bucket and canvas; the model must be all on the GPU."
+    )
+    tensorrt_cache_dir: Path | None = Field(
+        None, description="Folder that keeps TensorRT engines; without it each start takes minutes."
+    )
+    tensorrt_fp16: bool = Field(False, description="Half precision in TensorRT; changes some tokens.")
     num_threads: int = Field(
         0, ge=0, le=1024, description="Threads of one model call; 0 counts the processors of this cgroup."
     )
@@ -54,7 +71,10 @@ class ServingConfig(SecuritySettings):
     )
 
     max_model_calls: int = Field(
-        2, ge=1, le=64, description="Most model calls at once, over all models and both operations."
+        0,
+        ge=0,
+        le=128,
+        description="Most model calls at once, over all models and operations; 0 is two of each instance.",
     )
     model_drain_timeout_s: float = Field(
         60.0, ge=0, description="Longest wait for the requests of a model that is reloaded or unloaded."
@@ -65,9 +85,18 @@ class ServingConfig(SecuritySettings):
     )
 
     max_batch_size: int = Field(4, ge=1, le=256, description="Most pictures in one model call.")
+    max_queue_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Longest wait of a picture for company; 0 on a CPU, up to 0.002 on a GPU.",
+    )
+    num_instances: int = Field(
+        1, ge=1, le=64, description="Model calls of one operation at once, sharing a session; CPU only."
+    )
     max_queue_items: int = Field(32, ge=1, description="Most pictures that wait for one model call.")
     max_queue_size_bytes: int = Field(
-        512 * limits.MIB, ge=1, description="Memory of all pictures in work, at 8 bytes per pixel."
+        limits.MAX_QUEUE_SIZE_BYTES, ge=1, description="Memory of all pictures in work, at 8 bytes per pixel."
     )
     max_concurrent_rpcs: int = Field(
         128, ge=1, description="Most RPCs in work; health, reflection and ModelService are not counted."
@@ -133,6 +162,16 @@ class ServingConfig(SecuritySettings):
                 f"max_batch_size ({self.max_batch_size}) is above max_queue_items ({self.max_queue_items}): "
                 "such a batch could never form"
             )
+        if 0 < self.max_model_calls < self.num_instances:
+            raise ValueError(
+                f"num_instances ({self.num_instances}) is above max_model_calls ({self.max_model_calls}): "
+                "they could never all work"
+            )
+        if self.num_instances > 1 and self.providers != ("cpu",):
+            raise ValueError(
+                f"num_instances ({self.num_instances}) must be 1 with {', '.join(self.providers)}: "
+                "a session on a GPU runs in one thread"
+            )
         if self.max_codestream_size_bytes + _REQUEST_OVERHEAD_BYTES > self.max_request_size_bytes:
             raise ValueError("max_codestream_size_bytes does not fit max_request_size_bytes")
         return self
@@ -169,9 +208,34 @@ class ServingConfig(SecuritySettings):
         return self.num_threads or available_cpu_count()
 
     @property
+    def effective_model_calls(self) -> int:
+        """Model calls at once, with 0 resolved: an encode beside a decode in each instance."""
+        return self.max_model_calls or 2 * self.num_instances
+
+    @property
     def effective_image_threads(self) -> int:
         """Threads for pictures, with 0 resolved: more runnable threads than processors only add waiting."""
         return self.image_threads or min(2, available_cpu_count())
+
+    @property
+    def provider_options(self) -> ProviderOptions:
+        """How the execution providers are to run."""
+        return ProviderOptions(
+            allow_fallback=self.allow_provider_fallback,
+            gpu_memory_limit_bytes=self.gpu_memory_limit_bytes,
+            cudnn_conv_search=self.cudnn_conv_search,
+            cuda_graphs=self.cuda_graphs,
+            tensorrt_cache_dir=self.tensorrt_cache_dir,
+            tensorrt_fp16=self.tensorrt_fp16,
+        )
+
+    @property
+    def warm_up_batch_sizes(self) -> tuple[int, ...]:
+        """Batches to try before serving: on a GPU every bucket, since each has buffers of its own."""
+        if self.providers == ("cpu",):
+            return tuple(sorted({1, self.max_batch_size}))
+        smaller = tuple(size for size in BATCH_BUCKETS if size < self.max_batch_size)
+        return (*smaller, self.max_batch_size)
 
     @property
     def image_limits(self) -> ImageLimits:
@@ -186,6 +250,7 @@ class ServingConfig(SecuritySettings):
             "models": self.model_sources,
             "num_threads": self.effective_num_threads,
             "image_threads": self.effective_image_threads,
+            "max_model_calls": self.effective_model_calls,
         }
 
 

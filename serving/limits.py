@@ -1,4 +1,4 @@
-"""Sizes that client and server must agree on. Plain numbers, so that a client needs no server settings."""
+"""Sizes that several parts must agree on. Plain numbers, so that a client needs no server settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ MAX_IMAGE_SIZE_BYTES = 16 * MIB
 MAX_REQUEST_SIZE_BYTES = 17 * MIB
 # A decoded picture may be far larger than its stream: PNG of 20 megapixels takes up to 60 MB.
 MAX_RESPONSE_SIZE_BYTES = 64 * MIB
+
+# Room for one picture of the largest size (200 MB) and for a queue of usual ones beside it.
+MAX_QUEUE_SIZE_BYTES = 512 * MIB
 
 # The client pings after this long without traffic; the server must allow it, or it answers with GOAWAY
 # `too_many_pings` (its own default allows one ping in five minutes).

@@ -14,6 +14,7 @@ from serving.config import ServingConfig
 from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.providers import ProviderFallback
 from tokenizer.sequence import TokenSequence
 
 LoadTokenizer = Callable[[str, ServingConfig], Tokenizer]
@@ -38,10 +39,12 @@ class ServedModel:
     tokenizer: Tokenizer
     ref: ModelRef
     providers: tuple[str, ...]
+    """Those that work, not those that were asked for."""
     predicts_quality: bool
     has_realism: bool
     load_s: float
     warmup_s: float
+    fallback: ProviderFallback | None = None
 
     def whole_length(self, sequence: TokenSequence) -> int | None:
         """Length of the whole stream that this one may be a prefix of; None if nobody can tell.
@@ -58,7 +61,10 @@ class ServedModel:
 def load_tokenizer(source: str, config: ServingConfig) -> Tokenizer:
     """The model of this name or folder. Raises ArtifactError or ProviderError."""
     return ImageTokenizer.from_pretrained(
-        source, providers=config.providers, num_threads=config.effective_num_threads
+        source,
+        providers=config.providers,
+        num_threads=config.effective_num_threads,
+        provider_options=config.provider_options,
     )
 
 
@@ -67,24 +73,26 @@ def load_and_warm_up(source: str, config: ServingConfig, load: LoadTokenizer) ->
     start = time.monotonic()
     tokenizer = load(source, config)
     loaded = time.monotonic()
-    predicts_quality = _warm_up(tokenizer, config.max_batch_size)
+    predicts_quality = _warm_up(tokenizer, config.warm_up_batch_sizes)
+    fallback = tokenizer.provider_fallback
     return ServedModel(
         tokenizer,
         ModelRef(tokenizer.name, tokenizer.version, tokenizer.fingerprint, tokenizer.digest),
-        config.providers,
+        config.providers if fallback is None else (fallback.actual,),
         predicts_quality,
         tokenizer.has_realism,
         load_s=loaded - start,
         warmup_s=time.monotonic() - loaded,
+        fallback=fallback,
     )
 
 
-def _warm_up(tokenizer: Tokenizer, max_batch_size: int) -> bool:
-    """Run all ways at the smallest and the largest batch; True if encoding predicts quality."""
+def _warm_up(tokenizer: Tokenizer, batch_sizes: tuple[int, ...]) -> bool:
+    """Run all ways at these sizes of a batch; True if encoding predicts quality."""
     ramp = np.linspace(0, 255, WARM_UP_SIZE.area_px * 3, dtype=np.uint8)
     picture = ramp.reshape(WARM_UP_SIZE.height_px, WARM_UP_SIZE.width_px, 3)
     sequences = []
-    for batch_size, coding in product(sorted({1, max_batch_size}), tokenizer.codings):
+    for batch_size, coding in product(batch_sizes, tokenizer.codings):
         pictures = [picture] * batch_size
         sequences = tokenizer.encode(pictures, coding=coding, canvas_area_px=tokenizer.canvas_area_px)
         for realism in (0.0, 1.0) if tokenizer.has_realism else (0.0,):

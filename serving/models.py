@@ -184,6 +184,11 @@ class ModelRegistry:
         for generation in self._in_service:
             generation.pipeline.metrics.ready(False)
 
+    def drain(self) -> None:
+        """Nothing new will come: let no picture wait for company."""
+        for generation in (*self._in_service, *self._draining):
+            generation.pipeline.drain()
+
     # Steps -----------------------------------------------------------------------------------------------
 
     async def _run(self, change: Coroutine[None, None, Result], *, frees: bool = False) -> Result:

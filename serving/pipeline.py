@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 from serving.admission import Admission
 from serving.batcher import MicroBatcher
@@ -28,7 +29,7 @@ from serving.rate_limit import spend_picture
 from serving.rates import apply_rate, rate_kind
 from serving.status import InvalidRequest
 from serving.trace import RequestTrace
-from tokenizer.canvas import Size
+from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
 from tokenizer.realism import Realism
 from tokenizer.sequence import TokenSequence
@@ -43,6 +44,25 @@ class _EncodeKey:
 
     coding: Coding
     canvas_area_px: int
+    canvas: Size
+
+    @property
+    def cost_class(self) -> Hashable:
+        """Equal for pictures that cost about the same: a canvas class spans a factor of two in area."""
+        return self.coding, self.canvas.area_px.bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class _DecodeKey:
+    """What streams must have in common to share a model call."""
+
+    canvas: Size
+    realism: Realism
+
+    @property
+    def cost_class(self) -> Hashable:
+        """See _EncodeKey; the seed costs nothing."""
+        return self.realism.steps if self.realism.strength else 0, self.canvas.area_px.bit_length()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,9 @@ class Pipeline:
             metrics=shared.metrics,
             model_metrics=metrics,
             turns=shared.turns,
+            max_queue_delay_s=self._config.max_queue_delay_s,
+            num_instances=self._config.num_instances,
+            cost_class=attrgetter("cost_class"),
         )
         self._decoder: MicroBatcher[TokenSequence, Pixels] = MicroBatcher(
             "decode",
@@ -92,12 +115,20 @@ class Pipeline:
             metrics=shared.metrics,
             model_metrics=metrics,
             turns=shared.turns,
+            max_queue_delay_s=self._config.max_queue_delay_s,
+            num_instances=self._config.num_instances,
+            cost_class=attrgetter("cost_class"),
         )
 
     def start(self) -> None:
         """Begin to work; needs a running event loop."""
         self._encoder.start()
         self._decoder.start()
+
+    def drain(self) -> None:
+        """Nothing new will come: let no picture wait for company."""
+        self._encoder.drain()
+        self._decoder.drain()
 
     async def stop(self) -> None:
         """Stop at once; what is still in work fails with ModelUnloaded."""
@@ -107,9 +138,12 @@ class Pipeline:
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
         spend_picture(command.source.area_px)
+        canvas = choose_canvas(command.source, command.canvas_area_px)
+        key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
+        # Before the picture is decoded: that costs far more than a refusal may.
+        self._encoder.check_room(key, trace)
         async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
             pixels = await self._pixels(command, trace)
-            key = _EncodeKey(command.coding, command.canvas_area_px)
             whole = await self._encoder.submit(pixels, key, trace)
         return self._rated(whole, command)
 
@@ -119,9 +153,8 @@ class Pipeline:
         """The picture of this very sequence, written in the asked form."""
         spend_picture(sequence.source.area_px)
         async with self._admission.memory(trace, "decode", _size_in_work(sequence.source), self.metrics):
-            pixels = await self._decoder.submit(sequence, realism, trace)
-            with trace.measure("image_encode", "executing"):
-                picture = await self._pictures.write(pixels, form)
+            pixels = await self._decoder.submit(sequence, _DecodeKey(sequence.canvas, realism), trace)
+            picture = await self._write(pixels, form, trace)
         self._check_reply_size(picture)
         self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self.metrics.tokens("decode", sequence.length)
@@ -142,6 +175,14 @@ class Pipeline:
             size_bytes = len(command.file)
         self._server_metrics.image("encode", command.format, command.source.area_px, size_bytes)
         return pixels
+
+    async def _write(self, pixels: Pixels, form: OutputForm, trace: RequestTrace) -> Picture:
+        try:
+            with trace.measure("image_encode", "executing"):
+                return await self._pictures.write(pixels, form)
+        except asyncio.CancelledError:
+            self.metrics.wasted("decode", trace.model_share_s)
+            raise
 
     def _rated(self, whole: TokenSequence, command: EncodeCommand) -> Encoded:
         kind = rate_kind(command.rate)
@@ -171,15 +212,15 @@ def _encode_batch(tokenizer: Tokenizer, key: Hashable, pictures: list[Pixels]) -
 
 
 def _decode_batch(
-    tokenizer: Tokenizer, max_pixels: int, realism: Hashable, sequences: list[TokenSequence]
+    tokenizer: Tokenizer, max_pixels: int, key: Hashable, sequences: list[TokenSequence]
 ) -> list[Pixels]:
-    assert isinstance(realism, Realism)
+    assert isinstance(key, _DecodeKey)
     return tokenizer.decode(
         sequences,
         max_pixels=max_pixels,
-        realism=realism.strength,
-        steps=realism.steps,
-        seed=realism.seed,
+        realism=key.realism.strength,
+        steps=key.realism.steps,
+        seed=key.realism.seed,
     )
 
 

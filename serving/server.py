@@ -30,6 +30,7 @@ from serving.models import ModelRegistry
 from serving.pictures import PicturePool
 from serving.pipeline import Pipeline, SharedResources
 from serving.probes import Probes
+from serving.provider_report import report_fallback
 from serving.reloaded_files import SetupError
 from serving.security import Security
 from serving.served_rpcs import public_rpcs
@@ -65,7 +66,7 @@ class TesseraServer:
             metrics=self.metrics,
         )
         self.security = Security(config, self.metrics.registry, self._rpcs, self.metrics.rejected)
-        self._turns = asyncio.Semaphore(config.max_model_calls)
+        self._turns = asyncio.Semaphore(config.effective_model_calls)
         self._pictures: PicturePool | None = None
         self.models = ModelRegistry(
             self._load_model, self._open_pipeline, drain_timeout_s=config.model_drain_timeout_s
@@ -134,6 +135,7 @@ class TesseraServer:
         self.models.refuse_changes()
         await asyncio.sleep(self.config.drain_delay_s)
         self.admission.state = ServerState.DRAINING
+        self.models.drain()
         _log.info("draining", in_flight=self.admission.in_flight)
         return await self.admission.wait_idle(self.config.drain_timeout_s)
 
@@ -173,6 +175,7 @@ class TesseraServer:
     def _open_pipeline(self, model: ServedModel) -> Pipeline:
         """A model that is about to take requests, and its metrics."""
         ref = model.ref
+        report_fallback(model, self.metrics.providers)
         metrics = self.metrics.of_model(ref.name)
         metrics.loaded(
             LoadedModel(

@@ -8,6 +8,7 @@ StatusError                 raised by serving itself
 ├── Unsupported             UNIMPLEMENTED
 ├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
 ├── RateLimited             RESOURCE_EXHAUSTED, with the quota that is spent
+├── DeviceMemoryFull        RESOURCE_EXHAUSTED    DEVICE_MEMORY
 ├── Unauthenticated         UNAUTHENTICATED       TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED
 ├── ScopeMissing            PERMISSION_DENIED
 ├── NotReady, Draining, ModelUnloaded, DecoderLost  UNAVAILABLE
@@ -134,6 +135,13 @@ class RateLimited(StatusError):
         super().__init__(message, retry_after_s=retry_after_s, metadata={"quota": quota})
 
 
+class DeviceMemoryFull(StatusError):
+    """The device had no memory for the batch, nor for half of it."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "DEVICE_MEMORY"
+
+
 class Unauthenticated(StatusError):
     """No key, or none that is known here."""
 
@@ -201,6 +209,7 @@ _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
     errors.BitstreamError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.FingerprintMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CodingUnsupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.DeviceMemoryExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 _LIBRARY_FIELDS: dict[type[Exception], str] = {

@@ -26,6 +26,9 @@ class RequestTrace:
     seconds: dict[str, float] = field(default_factory=dict)
     """Time per stage, added up where a stage comes more than once."""
 
+    model_share_s: float = 0.0
+    """This request's share of the time of the last model call that worked for it."""
+
     @property
     def remaining_s(self) -> float:
         """Time until the deadline; negative after it."""

@@ -15,7 +15,8 @@ TokenizerError                    .reason is a stable, machine-readable word
 ├── BitstreamError                bytes that are not a stream of ours
 ├── FingerprintMismatch           a stream made by another model
 ├── ArtifactError                 a model folder that is incomplete or altered
-└── ProviderError                 the asked execution provider is not there
+├── ProviderError                 the asked execution provider is not there
+└── DeviceMemoryExhausted         no memory where the model runs; a smaller batch may fit
 """
 
 from __future__ import annotations
@@ -115,3 +116,9 @@ class ProviderError(TokenizerError):
     """ONNX Runtime is missing, or did not give the execution provider that was asked for."""
 
     reason = "PROVIDER_UNAVAILABLE"
+
+
+class DeviceMemoryExhausted(TokenizerError):
+    """There is no memory for this batch where the model runs; a smaller one may fit."""
+
+    reason = "DEVICE_MEMORY"

@@ -28,6 +28,7 @@ from tokenizer.halting import resample_mse
 from tokenizer.images import to_rgb_array
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output, resize, to_model_input
+from tokenizer.providers import DEFAULT_OPTIONS, ProviderFallback, ProviderOptions
 from tokenizer.quality import psnr_db
 from tokenizer.quality_search import quality_length
 from tokenizer.realism import DEFAULT_STEPS, Realism, RealismDecoder
@@ -53,15 +54,19 @@ class ImageTokenizer:
     """
 
     def __init__(
-        self, artifact: ModelArtifact, providers: Sequence[str] = ("cpu",), num_threads: int = 1
+        self,
+        artifact: ModelArtifact,
+        providers: Sequence[str] = ("cpu",),
+        num_threads: int = 1,
+        provider_options: ProviderOptions = DEFAULT_OPTIONS,
     ) -> None:
         self.artifact = artifact
         self.encoder, self.decoder, halting = (
-            OnnxSession(artifact.graphs[name], providers, num_threads)
+            OnnxSession(artifact.graphs[name], providers, num_threads, provider_options)
             for name in ("encoder.onnx", "decoder.onnx", "halting.onnx")
         )
         self.layout = open_layout(artifact, halting)
-        self._realism = RealismDecoder.from_artifact(artifact, providers, num_threads)
+        self._realism = RealismDecoder.from_artifact(artifact, providers, num_threads, provider_options)
 
     @classmethod
     def from_pretrained(
@@ -70,9 +75,10 @@ class ImageTokenizer:
         *,
         providers: Sequence[str] = ("cpu",),
         num_threads: int = 1,
+        provider_options: ProviderOptions = DEFAULT_OPTIONS,
     ) -> ImageTokenizer:
         """Load a shipped model by name, or a folder. Raises ArtifactError, ProviderError."""
-        return cls(ModelArtifact.load(name_or_path), providers, num_threads)
+        return cls(ModelArtifact.load(name_or_path), providers, num_threads, provider_options)
 
     @property
     def name(self) -> str:
@@ -98,6 +104,11 @@ class ImageTokenizer:
     def provider(self) -> str:
         """Execution provider that ONNX Runtime really gave."""
         return self.encoder.provider
+
+    @property
+    def provider_fallback(self) -> ProviderFallback | None:
+        """The requested provider that ONNX Runtime did not give; None if it gave all of them."""
+        return self.encoder.fallback
 
     @property
     def has_realism(self) -> bool:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tokenizer.errors import ArtifactError, InvalidRealism
 from tokenizer.onnx_session import OnnxSession
+from tokenizer.providers import DEFAULT_OPTIONS, ProviderOptions
 
 if TYPE_CHECKING:
     from tokenizer.artifact import ModelArtifact
@@ -115,7 +116,11 @@ class RealismDecoder:
 
     @classmethod
     def from_artifact(
-        cls, artifact: ModelArtifact, providers: Sequence[str], num_threads: int
+        cls,
+        artifact: ModelArtifact,
+        providers: Sequence[str],
+        num_threads: int,
+        provider_options: ProviderOptions = DEFAULT_OPTIONS,
     ) -> RealismDecoder | None:
         """The refiner of a model, or None if it was made without. Raises ArtifactError, ProviderError."""
         # An artifact brings a compiler; a client that only asks for a Realism should not wait for it.
@@ -128,7 +133,7 @@ class RealismDecoder:
             raise ArtifactError(f"manifest.json does not say with which noise {REFINER} begins")
         names = {field.name for field in fields(WalkFacts)}
         walk = WalkFacts(**{name: value for name, value in facts.items() if name in names})
-        return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads), walk)
+        return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads, provider_options), walk)
 
     def refine(
         self,

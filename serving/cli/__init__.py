@@ -7,6 +7,9 @@ client      client encode, decode, truncate, info, models, server-info
 bulk        client many
 health      health, which also runs without loading the others
 connection  flags of all commands that ask a server; tls_files reads its certificates
+bench       load on a server
+tune        measures this machine and prints settings
+admin       changes to a running server; keys makes keys for one
 files       what is read and what is written: plans, `-`, atomic files
 report      what the user sees: lines, JSON, progress bar, exit code
 flags       flags that several commands share
@@ -23,6 +26,9 @@ def main() -> None:
         from serving.cli.health import main as probe
 
         sys.exit(probe(sys.argv[2:]))
+    from serving.cpu import keep_blas_single_threaded
+
+    keep_blas_single_threaded()  # before anything imports numpy
     from serving.cli.app import run
 
     run()

@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from serving.cli import admin, bulk, client, health, keys, local, remote
+from serving.cli.bench import bench
 from serving.cli.connection import ServerError, with_connection
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
+from serving.cli.tune import tune
 from tokenizer.errors import TokenizerError
 
 EXIT_CODES = (
@@ -82,7 +84,7 @@ def probe(context: typer.Context) -> None:
     raise typer.Exit(health.main(context.args))
 
 
-for command in (local.encode, local.decode, local.truncate, local.info, remote.serve):
+for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, bench, tune):
     app.command()(one_line_errors(command))
 keys.keys.command("new")(one_line_errors(keys.new))
 keys.keys.command("check")(one_line_errors(keys.check))

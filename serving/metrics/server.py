@@ -22,6 +22,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from serving.metrics import sets
 from serving.metrics.declare import Declare, create_series
 from serving.metrics.model import ModelMetrics, ModelSeries
+from serving.metrics.providers import ProviderMetrics
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
@@ -41,6 +42,7 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         declare = Declare(self.registry)
+        self.providers = ProviderMetrics(declare)
         self._declare_rpcs(declare)
         self._declare_work(declare)
         self._declare_chunks(declare)

@@ -34,12 +34,14 @@ REJECTIONS = (
     "draining",
     "not_ready",
 )
+# What sent a batch off: it was full, its oldest picture had waited max_queue_delay_s, the model was free, the
+# server drains, or a batch before it failed.
+TRIGGERS = ("full", "delay", "idle", "drain", "retry")
 PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
 STAGES = {
     "encode": ("parse", "image_decode", "queue", "inference"),
     "decode": ("parse", "queue", "inference", "image_encode"),
 }
-TRIGGERS = ("full", "idle", "retry")
 RATE_KINDS = ("all", "tokens", "bytes", "quality")
 RATE_RESULTS = ("met", "best_effort", "unreachable")
 RELOAD_RESULTS = ("ok", "failed")

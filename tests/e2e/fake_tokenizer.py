@@ -11,6 +11,7 @@ from PIL import Image
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import DEFAULT_CODING, Coding
 from tokenizer.distortion import DistortionCurve
+from tokenizer.providers import ProviderFallback
 from tokenizer.sequence import TokenSequence
 
 GRID = 8
@@ -35,6 +36,7 @@ class FakeTokenizer:
     has_realism: bool = False
     codings: tuple[Coding, ...] = (Coding.RANGE, Coding.FIXED)
     canvas_area_px: int = 65_536
+    provider_fallback: ProviderFallback | None = None
     poison: int | None = None
     """A picture whose first value is this breaks the model."""
 

@@ -64,6 +64,20 @@ def test_a_full_queue_refuses_with_reason_and_advice_when_to_return(small, png):
     small.expect(1, "tessera_rejected_requests_total", reason="queue_items")
 
 
+def test_a_picture_that_is_refused_is_not_decoded_first(small, png):
+    with small.channel() as channel:
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        calls = fill(small, stub, png, 3)
+        small.eventually(lambda: small.sample("tessera_queue_items", op="encode") == 2)
+        before = small.sample("tessera_images_total", op="encode")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError, match="pictures wait already"):
+                stub.Encode(request(png), timeout=5)
+        assert small.sample("tessera_images_total", op="encode") == before
+        small.tokenizer.gate.set()
+        assert all(call.result() for call in calls)
+
+
 def test_probes_and_small_work_stay_healthy_under_overload(start_server, png):
     busy = start_server(max_batch_size=1, max_queue_items=2, max_concurrent_rpcs=3)
     with busy.channel() as channel, busy.client() as client:

@@ -289,3 +289,18 @@ def test_unloading_waits_for_leases_and_takes_the_gauges_along(running, stub, pn
     names = {name for name, labels in running.samples() if ("model", "other") in labels}
     assert not any(name.startswith(("tessera_queue_limit", "tessera_model_ready")) for name in names)
     assert "tessera_batches_total" in names
+
+
+def test_a_drain_lets_no_picture_of_any_model_wait_for_company(serve_models, png):
+    running = serve_models(max_queue_delay_s=1.0, max_batch_size=4)
+    with running.channel() as channel:
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        requests = (
+            pb.EncodeRequest(model=name, image=types.Image(encoded=png)) for name in ("small", "other")
+        )
+        calls = [stub.Encode.future(request, timeout=20) for request in requests]
+        running.eventually(lambda: running.sample("tessera_queue_items", op="encode") == 2)
+        assert running.call(running.server.drain())
+        for call_ in calls:
+            call_.result()
+    running.expect(2, "tessera_batches_total", trigger="drain")

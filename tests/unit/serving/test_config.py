@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from serving import cpu
 from serving.config import ServingConfig, describe_invalid
+from tokenizer.providers import ProviderOptions
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,43 @@ def test_the_smaller_of_affinity_and_quota_counts(monkeypatch, quota, affinity, 
     monkeypatch.setattr(cpu, "_cgroup_quota_cpus", lambda: quota)
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _pid: set(range(affinity)))
     assert cpu.available_cpu_count() == count
+
+
+def test_a_gpu_has_one_instance():
+    with pytest.raises(ValidationError, match="must be 1 with cuda, cpu"):
+        ServingConfig(num_instances=2, providers=("cuda", "cpu"))
+    assert ServingConfig(num_instances=2).num_instances == 2
+
+
+def test_every_instance_may_call_the_model_unless_told_otherwise():
+    assert ServingConfig().effective_model_calls == 2
+    assert ServingConfig(num_instances=4).effective_model_calls == 8
+    assert ServingConfig(num_instances=4, max_model_calls=4).effective_model_calls == 4
+    with pytest.raises(ValidationError, match="could never all work"):
+        ServingConfig(num_instances=4, max_model_calls=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"max_batch_size": 4}, (1, 4)),
+        ({"max_batch_size": 1}, (1,)),
+        ({"max_batch_size": 20, "providers": ("cuda",)}, (1, 2, 4, 8, 16, 20)),
+        ({"max_batch_size": 1, "providers": ("tensorrt", "cuda")}, (1,)),
+    ],
+)
+def test_every_size_of_batch_that_has_buffers_of_its_own_is_warmed_up(settings, sizes):
+    assert ServingConfig(**settings).warm_up_batch_sizes == sizes
+
+
+def test_settings_of_providers_reach_the_library(tmp_path):
+    config = ServingConfig(
+        allow_provider_fallback=True,
+        gpu_memory_limit_bytes=2**30,
+        cudnn_conv_search="exhaustive",
+        cuda_graphs=True,
+        tensorrt_cache_dir=tmp_path,
+        tensorrt_fp16=True,
+    )
+    assert config.provider_options == ProviderOptions(True, 2**30, "exhaustive", True, tmp_path, True)
+    assert ServingConfig().provider_options == ProviderOptions()

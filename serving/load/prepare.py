@@ -1,0 +1,56 @@
+"""Requests for a load, with the codestreams that it needs made by the server under test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from serving import limits
+from serving.client.channel import channel_options
+from serving.client.errors import Unavailable, service_error
+from serving.load import requests
+from serving.load.pictures import LoadPicture
+from serving.load.plan import LoadPlan, RpcKind
+from serving.load.requests import Requests
+
+CONNECT_TIMEOUT_S = 5.0
+# Of one picture; its first may wait for a whole queue of others.
+ENCODE_TIMEOUT_S = 60.0
+
+
+async def prepare(
+    plan: LoadPlan, pictures: Sequence[LoadPicture], *, max_size_bytes: int | None = None
+) -> Requests:
+    """Requests of each kind of the mix. Raises ServiceError if the server is away or refuses a picture."""
+    options = channel_options(limits.MAX_REQUEST_SIZE_BYTES, limits.MAX_RESPONSE_SIZE_BYTES)
+    async with grpc.aio.insecure_channel(plan.target, options) as channel:
+        await _connect(channel, plan.target)
+        kinds = [kind for kind, weight in plan.mix.items() if weight > 0]
+        streams: list[bytes] = []
+        if any(requests.needs_streams(kind) for kind in kinds):
+            encodes = requests.build(RpcKind.ENCODE, pictures, (), max_size_bytes)
+            streams = [await _encoded(channel, request) for request in encodes]
+    return {
+        kind: requests.build(kind, pictures, streams, max_size_bytes) if kind in kinds else []
+        for kind in plan.mix
+    }
+
+
+async def _connect(channel: grpc.aio.Channel, target: str) -> None:
+    try:
+        await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT_S)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"nobody answers at {target} within {CONNECT_TIMEOUT_S:g} s", code=grpc.StatusCode.UNAVAILABLE
+        ) from error
+
+
+async def _encoded(channel: grpc.aio.Channel, request: bytes) -> bytes:
+    encode: Any = channel.unary_unary(requests.paths()[RpcKind.ENCODE])
+    try:
+        return requests.codestream(await encode(request, timeout=ENCODE_TIMEOUT_S))
+    except grpc.aio.AioRpcError as error:
+        raise service_error(error) from error
