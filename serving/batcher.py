@@ -193,6 +193,7 @@ class MicroBatcher(Generic[Item, Result]):
             results = await loop.run_in_executor(self._thread, self._work, batch[0].key, items)
             self._deliver(batch, results, time.monotonic() - start)
         finally:
+            self._metrics.runtime.model_call(self._op, time.monotonic() - start)
             self._busy_items = 0
 
     def _deliver(self, batch: list[_Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
@@ -204,7 +205,7 @@ class MicroBatcher(Generic[Item, Result]):
             if waiting.future.done():
                 self._metrics.wasted(self._op, per_item)
                 continue
-            waiting.trace.add("inference", seconds)
+            waiting.trace.add("inference", seconds, batch_size=len(batch))
             waiting.future.set_result(result)
 
     def _report_queue(self) -> None:

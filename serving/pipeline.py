@@ -78,7 +78,9 @@ class Pipeline:
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)
             whole = await self._encoder.submit(pixels, key, trace)
-        return self._rated(whole, command)
+        encoded = self._rated(whole, command)
+        trace.note(model=self.model.ref.name, token_count=encoded.length)
+        return encoded
 
     async def decode(
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
@@ -91,6 +93,7 @@ class Pipeline:
         self._check_reply_size(picture)
         self._metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self._metrics.tokens("decode", sequence.length)
+        trace.note(model=self.model.ref.name, token_count=sequence.length)
         return picture
 
     async def run_beside_loop(self, work: Callable[[], Result]) -> Result:

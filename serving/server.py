@@ -27,6 +27,7 @@ from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
 from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
+from serving.observers import Observers, rpc_observers
 from serving.pipeline import Pipeline
 from serving.probes import Probes
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2
@@ -58,6 +59,7 @@ class TesseraServer:
         self._health = health.DrainingHealthServicer((service.SERVICE, model_service.SERVICE))
         self._tokenizer_service = service.TokenizerServicer(config, self.admission, self.metrics)
         self._model_service = model_service.ModelServicer(config, self.admission, _version("tessera"))
+        self._observers: Observers | None = None
         self._grpc: Any = None
         self._probes: Probes | None = None
         self._pipeline: Pipeline | None = None
@@ -74,7 +76,8 @@ class TesseraServer:
         return self._probes.port if self._probes else 0
 
     async def start(self) -> None:
-        """Bind both ports and answer health. Raises OSError if a port is taken."""
+        """Bind both ports and answer health. Raises OSError if a port is taken or tracing cannot start."""
+        self._observers = rpc_observers(self.config, _version("tessera"))
         self.metrics.build(version=_version("tessera"), onnxruntime=_onnxruntime_version())
         self._probes = Probes(
             self.config.metrics_host, self.config.metrics_port, exposition=self.metrics.exposition
@@ -120,11 +123,13 @@ class TesseraServer:
             await asyncio.gather(self._heartbeat, return_exceptions=True)
         if self._probes is not None:
             await asyncio.to_thread(self._probes.stop)
+        if self._observers is not None:
+            await asyncio.to_thread(self._observers.stop)
 
     def _build_grpc(self) -> tuple[Any, int]:
-        server = grpc.aio.server(
-            interceptors=(RpcInterceptor(self.metrics, self._rpcs),), options=channel_options(self.config)
-        )
+        assert self._observers is not None  # start comes first
+        interceptor = RpcInterceptor(self.metrics, self._rpcs, self._observers.rpc)
+        server = grpc.aio.server(interceptors=(interceptor,), options=channel_options(self.config))
         server.add_generic_rpc_handlers((self._tokenizer_service.handlers(),))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._model_service, server

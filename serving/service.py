@@ -61,7 +61,8 @@ class TokenizerServicer:
     async def _encode(self, raw: bytes, trace: RequestTrace) -> pb.EncodeResponse:
         command = await self._parse_encode(pb.EncodeRequest, raw, trace)
         encoded = await self._pipeline.encode(command, trace)
-        self._count_encoded(encoded, trace)
+        self._count_encoded(encoded)
+        self._metrics.stages("encode", trace.seconds)
         return replies.encode_reply(
             encoded, self._pipeline.model, trace, include_token_ids=command.include_token_ids
         )
@@ -69,17 +70,17 @@ class TokenizerServicer:
     async def _encode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
         command = await self._parse_encode(pb.EncodeStreamRequest, raw, trace)
         encoded = await self._pipeline.encode(command, trace)
-        self._count_encoded(encoded, trace)
-        trace.place = "streaming"
-        await context.write(replies.stream_header(encoded, self._pipeline.model))
+        self._count_encoded(encoded)
+        await _write(replies.stream_header(encoded, self._pipeline.model), context, trace)
         clock = _ChunkClock(self._metrics, trace)
         chunks = replies.stream_chunks(
             encoded.sequence, self._config.first_chunk_tokens, include_token_ids=command.include_token_ids
         )
         for chunk in chunks:
-            await context.write(chunk)
+            await _write(chunk, context, trace)
             clock.tick()
-        await context.write(replies.stream_trailer(encoded, trace))
+        await _write(replies.stream_trailer(encoded, trace), context, trace)
+        self._metrics.stages("encode", trace.seconds)
 
     async def _decode(self, raw: bytes, trace: RequestTrace) -> pb.DecodeResponse:
         with trace.measure("parse", "parsing"):
@@ -112,8 +113,7 @@ class TokenizerServicer:
                 last=index == len(command.lengths) - 1,
                 timings=replies.timings_message(trace),
             )
-            trace.place = "streaming"
-            await context.write(preview)
+            await _write(preview, context, trace)
             clock.tick()
         self._metrics.stages("decode", trace.seconds)
 
@@ -123,6 +123,7 @@ class TokenizerServicer:
         shorter = cut(command.sequence, command.budget)
         self._metrics.tokens("truncate", shorter.length)
         self._metrics.truncated(command.sequence.length - shorter.length)
+        trace.note(token_count=shorter.length)
         return replies.truncate_reply(command.sequence, shorter, self._pipeline.model)
 
     @property
@@ -144,12 +145,11 @@ class TokenizerServicer:
                 return parse()
             return await self._pipeline.run_beside_loop(parse)
 
-    def _count_encoded(self, encoded: Encoded, trace: RequestTrace) -> None:
+    def _count_encoded(self, encoded: Encoded) -> None:
         sequence = encoded.sequence
         self._metrics.tokens("encode", encoded.length)
         size_bytes = header_size_bytes(sequence.source, sequence.canvas) + encoded.length
         self._metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
-        self._metrics.stages("encode", trace.seconds)
 
     def _unary(
         self, method: str, behaviour: Callable[[bytes, RequestTrace], Awaitable[Any]], reply: Any
@@ -193,6 +193,12 @@ class TokenizerServicer:
                 late = trace.remaining_s <= DEADLINE_TOLERANCE_S
                 self._metrics.abandoned(method, by_deadline=late, place=trace.place)
                 raise
+
+
+async def _write(message: Any, context: Context, trace: RequestTrace) -> None:
+    """Send a message of a stream; waits while the client does not read."""
+    with trace.measure("write", "streaming"):
+        await context.write(message)
 
 
 class _ChunkClock:

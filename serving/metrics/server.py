@@ -1,7 +1,6 @@
-"""Every metric, declared once, with closed label sets and all series there from the start.
+"""Metrics of RPCs and work: closed label sets, all series there from the start.
 
-`grpc_server_*` follow go-grpc-middleware, so that public
-dashboards work; the rest begins with `tessera_`. Callers say what happened, in words of their own.
+`grpc_server_*` as in go-grpc-middleware, for public dashboards. Callers say what happened in their own words.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.metrics import sets
+from serving.metrics.runtime import RuntimeMetrics
 from serving.status import INVALID_REASONS
 
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
@@ -43,6 +43,7 @@ class Metrics:
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
         self._model = "unknown"
+        self.runtime = RuntimeMetrics(self._registry)
         self._declare_rpcs()
         self._declare_work()
         self._declare_streams()
@@ -179,6 +180,7 @@ class Metrics:
         self._model_load.labels(name, version).set(load_s)
         self._model_warmup.labels(name, version).set(warmup_s)
         self._model_ready.labels(name, version).set(0)
+        self.runtime.model_loaded(name)
         self._create_model_series()
 
     def model_ready(self, name: str, version: str, *, ready: bool) -> None:
@@ -314,8 +316,8 @@ class Metrics:
             self._in_flight.labels(method)
             _create(self._rejected, ((method, reason) for reason in sets.REJECTIONS))
             _create(self._invalid, ((method, reason) for reason in INVALID_REASONS))
-            causes = ("client_cancel", "deadline")
-            _create(self._abandoned, ((method, cause, place) for cause in causes for place in sets.PLACES))
+            for cause in ("client_cancel", "deadline"):
+                _create(self._abandoned, ((method, cause, place) for place in sets.PLACES))
         for method in sets.STREAM_METHODS:
             for metric in (self._first_chunk, self._chunk_interval, self._chunks):
                 metric.labels(method)
@@ -327,18 +329,17 @@ class Metrics:
 
     def _create_model_series(self) -> None:
         model = self._model
+        counts = (self._queue_wait, self._batch_size, self._wasted, self._tokens_per_image)
         for op in sets.OPS:
-            for metric in (self._queue_wait, self._batch_size, self._wasted, self._tokens_per_image):
+            for metric in (*counts, self._queue_items, self._queue_bytes):
                 metric.labels(model, op)
-            for gauge in (self._queue_items, self._queue_bytes):
-                gauge.labels(model, op)
             _create(self._stage, ((model, op, stage) for stage in sets.STAGES[op]))
             _create(self._batches, ((model, op, trigger) for trigger in ("full", "idle", "retry")))
         _create(self._tokens, ((model, op) for op in (*sets.OPS, "truncate")))
-        for metric in (self._codestream_size, self._codestream_bpp):
-            metric.labels(model)
-        self._decode_truncated.labels(model)
-        self._truncate_saved.labels(model)
+        for sizes in (self._codestream_size, self._codestream_bpp):
+            sizes.labels(model)
+        for count in (self._decode_truncated, self._truncate_saved):
+            count.labels(model)
         for kind in ("all", "tokens", "bytes", "quality"):
             for result in ("met", "best_effort", "unreachable"):
                 self._rate_targets.labels(model, kind, result)

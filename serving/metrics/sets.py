@@ -25,8 +25,8 @@ STREAM_METHODS = ("EncodeStream", "DecodeStream")
 REJECTIONS = ("queue_items", "queue_bytes", "concurrency", "deadline_unmeetable", "draining", "not_ready")
 PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
 STAGES = {
-    "encode": ("parse", "image_decode", "queue", "inference"),
-    "decode": ("parse", "queue", "inference", "image_encode"),
+    "encode": ("parse", "image_decode", "queue", "inference", "write"),
+    "decode": ("parse", "queue", "inference", "image_encode", "write"),
 }
 UNKNOWN_RPC = ("unknown", "unknown", "unknown")
 
