@@ -9,7 +9,7 @@ EVAL := $(DATA)/eval
 SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train model export quantize serve bench clean
+.PHONY: help demo test test-slow test-load check check-deploy format proto train model export quantize serve bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,11 +35,17 @@ test: $(VENV)/.dev ## All tests but the slow ones
 test-slow: $(VENV)/.dev ## The slow tests
 	$(BIN)/pytest -m slow
 
-check: $(VENV)/.dev ## Lint, format, types, architecture
+test-load: $(VENV)/.dev ## Tests of real servers under load; the one of dashboard and alerts needs Prometheus
+	$(BIN)/pytest -rs -m load
+
+check: $(VENV)/.dev check-deploy ## Lint, format, types, architecture, dashboard and alerts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py
+
+check-deploy: $(VENV)/.dev ## Dashboard and alerts, with promtool where it is installed
+	$(BIN)/pytest -rs tests/unit/deploy
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
