@@ -12,7 +12,7 @@ SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto proto-release train model export quantize serve bench lock rules replay-dockerfile clean
+.PHONY: help demo test test-slow test-load check check-deploy format proto proto-release train model export quantize serve bench lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,12 +38,18 @@ test: $(VENV)/.dev ## All tests but the slow ones
 test-slow: $(VENV)/.dev ## The slow tests
 	$(BIN)/pytest -m slow
 
-check: $(VENV)/.dev ## Lint, format, types, architecture, the API
+test-load: $(VENV)/.dev ## Tests of real servers under load; the one of dashboard and alerts needs Prometheus
+	$(BIN)/pytest -rs -m load
+
+check: $(VENV)/.dev check-deploy ## Lint, format, types, architecture, the API, what deploys and watches it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py
 	sh proto/check.sh
+
+check-deploy: $(VENV)/.dev ## Image, manifests, dashboard and alerts, with the tools that are installed
+	$(BIN)/pytest -rs tests/deploy
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .

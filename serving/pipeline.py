@@ -143,7 +143,9 @@ class Pipeline:
             canvas = choose_canvas(command.source, command.canvas_area_px)
             key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
             whole = await self._encoder.submit(pixels, key, trace)
-        return self._rated(whole, command)
+        encoded = self._rated(whole, command)
+        trace.note(model=self.model.ref.name, token_count=encoded.length)
+        return encoded
 
     async def decode(
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
@@ -156,6 +158,7 @@ class Pipeline:
         self._check_reply_size(picture)
         self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self.metrics.tokens("decode", sequence.length)
+        trace.note(model=self.model.ref.name, token_count=sequence.length)
         return picture
 
     def count_cut(self, command: DecodeCommand) -> None:
