@@ -12,7 +12,7 @@ SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check test-load test-fuzz soak format proto proto-release train model export quantize serve bench bench-serving lock rules replay-dockerfile clean
+.PHONY: help demo test test-slow check check-deploy test-load test-fuzz soak format proto proto-release train model export quantize serve bench bench-serving lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,8 +38,8 @@ test: $(VENV)/.dev ## All tests but the slow ones
 test-slow: $(VENV)/.dev ## The slow tests
 	$(BIN)/pytest -m slow
 
-test-load: $(VENV)/.dev ## The service under load: overload, deadlines, shutdown, retries, slow clients
-	$(BIN)/pytest -m load tests/load
+test-load: $(VENV)/.dev ## Real servers under load: overload, deadlines, shutdown, retries, dashboard (with Prometheus)
+	$(BIN)/pytest -rs -m load
 
 test-fuzz: $(VENV)/.dev ## 20,000 hostile messages, streams cut at every byte
 	$(BIN)/pytest -m fuzz
@@ -47,12 +47,15 @@ test-fuzz: $(VENV)/.dev ## 20,000 hostile messages, streams cut at every byte
 soak: $(VENV)/.dev ## Half an hour of mixed load on the service
 	$(BIN)/pytest -m soak tests/load
 
-check: $(VENV)/.dev ## Lint, format, types, architecture, the API
+check: $(VENV)/.dev check-deploy ## Lint, format, types, architecture, the API, what deploys and watches it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py
 	sh proto/check.sh
+
+check-deploy: $(VENV)/.dev ## Image, manifests, dashboard and alerts, with the tools that are installed
+	$(BIN)/pytest -rs tests/deploy
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .

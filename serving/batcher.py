@@ -320,8 +320,10 @@ class MicroBatcher(Generic[Item, Result]):
         except Exception as error:
             return error
         finally:
+            seconds = time.monotonic() - running.since
+            self._model_metrics.model_call(self._op, seconds)
             self._running.discard(running)
-        self._deliver(batch, results, time.monotonic() - running.since)
+        self._deliver(batch, results, seconds)
         return None
 
     def _deliver(self, batch: list[Waiting[Item, Result]], results: list[Result], seconds: float) -> None:
@@ -332,7 +334,7 @@ class MicroBatcher(Generic[Item, Result]):
             if waiting.future.done():
                 self._model_metrics.wasted(self._op, per_item)
                 continue
-            waiting.trace.add("inference", seconds)
+            waiting.trace.add("inference", seconds, batch_size=len(batch))
             waiting.trace.model_share_s = per_item
             waiting.future.set_result(result)
 

@@ -43,7 +43,7 @@ from serving.status import (
     failure_of,
     rich_status,
 )
-from serving.trace import RequestTrace
+from serving.trace import RequestTrace, followers
 from serving.window import Item, Window
 
 Context = Any  # grpc.aio.ServicerContext[bytes, Message]
@@ -106,6 +106,7 @@ class _Stream:
         # No longer than the window; None after the last item.
         self._in_order: asyncio.Queue[Item | None] = asyncio.Queue()
         self._item_count = 0
+        self._failed_count = 0
         self._last_id: int | None = None
 
     async def run(self) -> None:
@@ -136,6 +137,8 @@ class _Stream:
             self._service.metrics.abandoned(self._method, by_deadline=by_deadline, place=place)
         self._service.bulk_metrics.items_closed(self._method, len(left))
         self._service.bulk_metrics.stream_ended(self._method, self._item_count)
+        for follower in followers.get():
+            follower.note(item_count=self._item_count, failed_item_count=self._failed_count)
         await _end(reading, *(item.result for item in left if item.result))
 
     # Reading ---------------------------------------------------------------------------------------------
@@ -199,7 +202,9 @@ class _Stream:
             limit_s = self._remaining_s()
             if limit_s is None:
                 limit_s = self._service.config.default_deadline_s
-            item.trace = RequestTrace(self._method, time.monotonic() + limit_s, is_bulk=True)
+            # Nobody follows an item: a stream may bring millions, and each would leave spans of its own.
+            deadline = time.monotonic() + limit_s
+            item.trace = RequestTrace(self._method, deadline, is_bulk=True, followers=())
             # The deadline of the RPC, where there is one, ends the whole stream and not one item of it.
             timer = asyncio.timeout(limit_s if self._deadline is None else None)
             try:
@@ -217,6 +222,7 @@ class _Stream:
     def _failed(self, item: Item, trace: RequestTrace, error: Exception) -> Any:
         """The error in the place of a result, with all that the unary RPC would have said."""
         failure = failure_of(error)
+        self._failed_count += 1
         self._service.bulk_metrics.item_failed(self._method, failure.reason)
         if failure.code in CALLER_CODES:
             self._service.metrics.invalid(self._method, failure.reason)

@@ -142,6 +142,12 @@ class ServingConfig(SecuritySettings):
         description="Ask clients to reconnect after this time, so that new replicas get load; 0 never.",
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level logged.")
+    access_log_sample: float = Field(
+        1.0, ge=0, le=1, description="Share of good and of shed RPCs that get a log line; others always do."
+    )
+    tracing: str = Field(
+        "off", pattern="^(off|otlp)$", description="Where spans go; otlp needs the extra `otel` and OTEL_*."
+    )
 
     @model_validator(mode="after")
     def _check_limits_fit_each_other(self) -> Self:

@@ -17,11 +17,12 @@ import grpc
 import structlog
 from google.protobuf.message import DecodeError
 
-from serving import logs
+from serving import logs, trace
 from serving.authentication import Authenticator
 from serving.limits import REQUEST_ID_KEY
 from serving.metrics.server import Metrics, Rpc
 from serving.metrics.sets import UNKNOWN_RPC
+from serving.observers import RpcFollower, RpcObserver
 from serving.status import (
     CALLER_CODES,
     Failure,
@@ -46,17 +47,22 @@ _log = structlog.get_logger("tessera.rpc")
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels.
+    """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels, `observers` see each RPC.
 
     With an authenticator, RPCs that it turns away end before their first message is read.
     """
 
     def __init__(
-        self, metrics: Metrics, rpcs: Mapping[str, Rpc], authenticator: Authenticator | None = None
+        self,
+        metrics: Metrics,
+        rpcs: Mapping[str, Rpc],
+        authenticator: Authenticator | None = None,
+        observers: tuple[RpcObserver, ...] = (),
     ) -> None:
         self._metrics = metrics
         self._rpcs = rpcs
         self._authenticator = authenticator
+        self._observers = observers
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
@@ -135,11 +141,14 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     async def _observe(self, rpc: Rpc, context: Context, work: Callable[[], Awaitable[T]]) -> T:
         """Run the RPC; count it once, whatever its end; turn exceptions into a status."""
         start = time.monotonic()
-        request_id = logs.request_id(_header(context, REQUEST_ID_KEY))
+        metadata = _text_metadata(context)
+        request_id = logs.request_id(metadata.get(REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=request_id, method=rpc[2])
         self._metrics.rpc_started(rpc)
-        code = grpc.StatusCode.UNKNOWN
+        code, failure = grpc.StatusCode.UNKNOWN, None
+        followers: tuple[RpcFollower, ...] = ()
         try:
+            followers = self._follow(rpc, request_id, metadata)
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             reply = await work()
             code = _CODES[context.code() or 0]
@@ -159,15 +168,20 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         finally:
             seconds = time.monotonic() - start
             self._metrics.rpc_handled(rpc, code, seconds)
-            _log.debug("handled", code=code.name, duration_s=round(seconds, 6))
+            for follower in followers:
+                follower.ended(code, seconds, failure)
+
+    def _follow(self, rpc: Rpc, request_id: str, metadata: Mapping[str, str]) -> tuple[RpcFollower, ...]:
+        begun = (observer(rpc, request_id, metadata) for observer in self._observers)
+        followers = tuple(follower for follower in begun if follower is not None)
+        # Every RPC has a task, and so a context, of its own: there is nothing to reset.
+        trace.followers.set(followers)
+        return followers
 
     def _report(self, rpc: Rpc, failure: Failure, error: Exception) -> None:
         if failure.code in CALLER_CODES:
             self._metrics.invalid(rpc[2], failure.reason)
-        if failure.is_expected:
-            # Not the message: it may quote what the client sent.
-            _log.info("refused", code=failure.code.name, reason=failure.reason)
-        else:
+        if not failure.is_expected:
             _log.error("failed", error_id=failure.metadata.get("error_id"), exc_info=error)
 
     def _parse(self, raw: bytes, parse: Callable[[bytes], Any] | None, rpc: Rpc) -> Any:
@@ -219,8 +233,7 @@ def _code_of_cancel(context: Context) -> grpc.StatusCode:
     return grpc.StatusCode.CANCELLED
 
 
-def _header(context: Context, key: str) -> str | None:
-    for name, value in context.invocation_metadata() or ():
-        if name == key:
-            return value if isinstance(value, str) else None
-    return None
+def _text_metadata(context: Context) -> dict[str, str]:
+    """What the client sent beside the message, without the binary entries."""
+    pairs = context.invocation_metadata() or ()
+    return {name: value for name, value in pairs if isinstance(value, str)}

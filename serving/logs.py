@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import logging.handlers
 import queue
@@ -15,19 +14,46 @@ import structlog
 # At most this many lines wait for a slow stderr; then lines are lost rather than requests delayed.
 _MAX_WAITING_LINES = 10_000
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# Room for any sentence of ours and for a deep stack; no text of a client or a library grows a line further.
+_MAX_TEXT_CHARS = 1_000
+_MAX_STACK_CHARS = 10_000
+
+
+def _bound_texts(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Shorten what is too long; of a stack the end says most."""
+    for key, value in event.items():
+        if key == "exception" and isinstance(value, str):
+            event[key] = value[-_MAX_STACK_CHARS:]
+        elif isinstance(value, str) and len(value) > _MAX_TEXT_CHARS:
+            event[key] = value[: _MAX_TEXT_CHARS - 3] + "..."
+    return event
+
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _bound_texts,
 ]
 
 
 class _DroppingQueueHandler(logging.handlers.QueueHandler):
+    dropped_lines = 0
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(queue.Full):
+        """Called under the handler's lock."""
+        try:
             self.queue.put_nowait(record)
+        except queue.Full:
+            _DroppingQueueHandler.dropped_lines += 1
+
+
+def dropped_lines() -> int:
+    """Lines lost since the process began, because stderr was too slow."""
+    return _DroppingQueueHandler.dropped_lines
 
 
 def configure(level: str) -> logging.handlers.QueueListener:

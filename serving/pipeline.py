@@ -145,7 +145,9 @@ class Pipeline:
         async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
             pixels = await self._pixels(command, trace)
             whole = await self._encoder.submit(pixels, key, trace)
-        return self._rated(whole, command)
+        encoded = self._rated(whole, command)
+        trace.note(model=self.model.ref.name, token_count=encoded.length)
+        return encoded
 
     async def decode(
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
@@ -158,6 +160,7 @@ class Pipeline:
         self._check_reply_size(picture)
         self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self.metrics.tokens("decode", sequence.length)
+        trace.note(model=self.model.ref.name, token_count=sequence.length)
         return picture
 
     def count_cut(self, command: DecodeCommand) -> None:

@@ -27,6 +27,7 @@ from serving.metrics.model import LoadedModel
 from serving.metrics.server import Metrics
 from serving.model import LoadTokenizer, ServedModel, load_and_warm_up, load_tokenizer
 from serving.models import ModelRegistry
+from serving.observers import Observers, rpc_observers
 from serving.pictures import PicturePool
 from serving.pipeline import Pipeline, SharedResources
 from serving.probes import Probes
@@ -77,6 +78,7 @@ class TesseraServer:
         self._model_service = model_service.ModelServicer(
             config, self.admission, self.models, version_of("tessera")
         )
+        self._observers: Observers | None = None
         self._grpc: Any = None
         self._probes: Probes | None = None
         self._heartbeat: asyncio.Task[None] | None = None
@@ -97,8 +99,12 @@ class TesseraServer:
         return self._probes.port if self._probes else 0
 
     async def start(self) -> None:
-        """Bind all ports and answer health. Raises OSError if a port is taken, SetupError for bad files."""
+        """Bind all ports and answer health.
+
+        Raises OSError if a port is taken, SetupError for bad files, TracingUnavailable.
+        """
         self.security.open(self.config.host)
+        self._observers = rpc_observers(self.config, version_of("tessera"))
         self.metrics.build(version=version_of("tessera"), onnxruntime=onnxruntime_version())
         self._probes = Probes(
             self.config.metrics_host, self.config.metrics_port, exposition=self.metrics.exposition
@@ -154,12 +160,15 @@ class TesseraServer:
             await asyncio.gather(self._heartbeat, return_exceptions=True)
         if self._probes is not None:
             await asyncio.to_thread(self._probes.stop)
+        if self._observers is not None:
+            await asyncio.to_thread(self._observers.stop)
 
     def _build_grpc(self) -> tuple[Any, int]:
-        server = grpc.aio.server(
-            interceptors=(RpcInterceptor(self.metrics, self._rpcs, self.security.authenticator),),
-            options=channel_options(self.config),
+        assert self._observers is not None  # start comes first
+        interceptor = RpcInterceptor(
+            self.metrics, self._rpcs, self.security.authenticator, self._observers.rpc
         )
+        server = grpc.aio.server(interceptors=(interceptor,), options=channel_options(self.config))
         server.add_generic_rpc_handlers((self._tokenizer_service.handlers(),))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
             self._model_service, server

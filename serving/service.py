@@ -81,6 +81,7 @@ class TokenizerServicer:
         request = await self._parse(pb.EncodeRequest, raw, trace)
         with self._models.lease(*wanted_model(request)) as pipeline:
             command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
+            pipeline.metrics.stages("encode", trace.seconds)
             return replies.encode_reply(
                 encoded, pipeline.model, trace, include_token_ids=command.include_token_ids
             )
@@ -89,18 +90,19 @@ class TokenizerServicer:
         request = await self._parse(pb.EncodeStreamRequest, raw, trace)
         with self._models.lease(*wanted_model(request)) as pipeline:
             command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
-            header = replies.stream_header(encoded, pipeline.model)
-        # The rest needs no model: a client that reads slowly does not keep one from leaving.
-        trace.place = "streaming"
-        await context.write(header)
+            header, metrics = replies.stream_header(encoded, pipeline.model), pipeline.metrics
+        # The rest needs no model: a client that reads slowly does not keep one from leaving, nor in memory.
+        del pipeline
+        await _write(header, context, trace)
         clock = _ChunkClock(self._metrics, trace)
         chunks = replies.stream_chunks(
             encoded.sequence, self._config.first_chunk_tokens, include_token_ids=command.include_token_ids
         )
         for chunk in chunks:
-            await context.write(chunk)
+            await _write(chunk, context, trace)
             clock.tick()
-        await context.write(replies.stream_trailer(encoded, trace))
+        await _write(replies.stream_trailer(encoded, trace), context, trace)
+        metrics.stages("encode", trace.seconds)
 
     async def _decode(self, raw: bytes, trace: RequestTrace) -> pb.DecodeResponse:
         request = await self._parse(pb.DecodeRequest, raw, trace)
@@ -135,8 +137,7 @@ class TokenizerServicer:
                     last=index == len(command.lengths) - 1,
                     timings=replies.timings_message(trace),
                 )
-                trace.place = "streaming"
-                await context.write(preview)
+                await _write(preview, context, trace)
                 clock.tick()
             pipeline.metrics.stages("decode", trace.seconds)
 
@@ -147,6 +148,7 @@ class TokenizerServicer:
         made_by = self._models.of_fingerprint(command.sequence.fingerprint)
         metrics = made_by.pipeline.metrics if made_by else self._metrics.of_unknown_model
         metrics.truncated(shorter.length, command.sequence.length - shorter.length)
+        trace.note(token_count=shorter.length)
         model = made_by.pipeline.model if made_by else None
         return replies.truncate_reply(command.sequence, shorter, model)
 
@@ -172,7 +174,7 @@ class TokenizerServicer:
         with trace.measure("parse", "parsing"):
             command = check() if size_bytes <= _CHECK_INLINE_BYTES else await self._pictures.run(check)
         encoded = await pipeline.encode(command, trace)
-        _count_encoded(encoded, pipeline.metrics, trace)
+        _count_encoded(encoded, pipeline.metrics)
         return command, encoded
 
     def _unary(
@@ -219,12 +221,17 @@ class TokenizerServicer:
                 raise
 
 
-def _count_encoded(encoded: Encoded, metrics: ModelMetrics, trace: RequestTrace) -> None:
+async def _write(message: Any, context: Context, trace: RequestTrace) -> None:
+    """Send a message of a stream; waits while the client does not read."""
+    with trace.measure("write", "streaming"):
+        await context.write(message)
+
+
+def _count_encoded(encoded: Encoded, metrics: ModelMetrics) -> None:
     sequence = encoded.sequence
     metrics.tokens("encode", encoded.length)
     size_bytes = header_size_bytes(sequence.source, sequence.canvas) + encoded.length
     metrics.codestream(size_bytes, replies.file_bits_per_pixel(sequence))
-    metrics.stages("encode", trace.seconds)
 
 
 class _ChunkClock:

@@ -5,7 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
+
+Fact = str | int
+
+
+class Follower(Protocol):
+    """Is told, while an RPC is in work, what becomes of its requests."""
+
+    def stage(self, stage: str, seconds: float, **facts: Fact) -> None:
+        """This stage has just ended."""
+
+    def note(self, **facts: Fact) -> None:
+        """Something became known, such as the number of tokens."""
+
+
+# Set by whoever surrounds the RPC, so that handlers need not pass it on; tasks that they start inherit it.
+followers: ContextVar[tuple[Follower, ...]] = ContextVar("followers", default=())
 
 
 @dataclass(slots=True)
@@ -29,6 +47,8 @@ class RequestTrace:
     model_share_s: float = 0.0
     """This request's share of the time of the last model call that worked for it."""
 
+    followers: tuple[Follower, ...] = field(default_factory=followers.get)
+
     @property
     def remaining_s(self) -> float:
         """Time until the deadline; negative after it."""
@@ -39,9 +59,16 @@ class RequestTrace:
         """Time since the request came."""
         return time.monotonic() - self.started
 
-    def add(self, stage: str, seconds: float) -> None:
-        """Note time that was measured elsewhere."""
+    def add(self, stage: str, seconds: float, **facts: Fact) -> None:
+        """Note time that was measured elsewhere, and has just ended."""
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        for follower in self.followers:
+            follower.stage(stage, seconds, **facts)
+
+    def note(self, **facts: Fact) -> None:
+        """Tell the followers what became known."""
+        for follower in self.followers:
+            follower.note(**facts)
 
     @contextmanager
     def measure(self, stage: str, place: str) -> Iterator[None]:

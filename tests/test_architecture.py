@@ -29,9 +29,11 @@ ONLY_IN = {
     # The export writes the runtime's version into the manifest; it runs graphs through OnnxSession.
     "onnxruntime": {"tokenizer/executors.py", "tokenizer/onnx_session.py", "training/export.py"},
     "prometheus_client": {
-        f"serving/metrics/{name}.py" for name in ("bulk", "declare", "model", "security", "server")
+        f"serving/metrics/{name}.py"
+        for name in ("bulk", "declare", "log_lines", "model", "security", "server")
     },
     "cryptography": {"serving/tls.py"},
+    "opentelemetry": {"serving/tracing.py"},
     "tessera": {
         "serving/client/",
         *(

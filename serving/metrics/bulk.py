@@ -7,8 +7,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from serving.metrics import sets
 from serving.status import INVALID_REASONS
 
-# What an item can fail with beside its content. It is never shed, so no reason of overload is among them.
-_ITEM_REASONS = (*INVALID_REASONS, "DEADLINE_UNMEETABLE", "INTERNAL", "MODEL_NOT_READY")
+# What an item can fail with beside its content. It is never shed for a full queue.
+_ITEM_REASONS = (
+    *INVALID_REASONS,
+    "DEADLINE_UNMEETABLE",
+    "DECODER_LOST",
+    "DEVICE_MEMORY",
+    "INTERNAL",
+    "MODEL_NOT_READY",
+    "MODEL_UNLOADED",
+    "RATE_LIMITED",
+)
 
 
 class BulkMetrics:

@@ -56,6 +56,11 @@ class ModelSeries:
         self.stage = declare.histogram(
             "tessera_stage_duration_seconds", "Time of one stage.", (*work, "stage"), sets.STAGE_S
         )
+        # Its sum over time is how busy the model is, and what wasted time is a share of: the stage
+        # `inference` counts a shared call once per picture.
+        self.model_call = declare.histogram(
+            "tessera_model_call_seconds", "Time of one model call, whatever its batch.", work, sets.STAGE_S
+        )
         self.batch_size = declare.histogram(
             "tessera_batch_size", "Pictures per model call.", work, sets.BATCH
         )
@@ -100,6 +105,7 @@ class ModelSeries:
             self.queue_items,
             self.queue_bytes,
             self.queue_wait,
+            self.model_call,
             self.batch_size,
             self.wasted,
             self.tokens_per_image,
@@ -166,6 +172,10 @@ class ModelMetrics:
         """A batch goes to the model."""
         self._series.batch_size.labels(self._name, op).observe(size)
         self._series.batches.labels(self._name, op, trigger).inc()
+
+    def model_call(self, op: str, seconds: float) -> None:
+        """A model call ended, well or not."""
+        self._series.model_call.labels(self._name, op).observe(seconds)
 
     def waited(self, op: str, seconds: float) -> None:
         """A picture waited this long for its model call."""

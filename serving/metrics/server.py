@@ -21,6 +21,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from serving.metrics import sets
 from serving.metrics.declare import Declare, create_series
+from serving.metrics.log_lines import LostLogLines
 from serving.metrics.model import ModelMetrics, ModelSeries
 from serving.metrics.providers import ProviderMetrics
 from serving.status import INVALID_REASONS
@@ -41,6 +42,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self.registry.register(LostLogLines())
         declare = Declare(self.registry)
         self.providers = ProviderMetrics(declare)
         self._declare_rpcs(declare)

@@ -39,8 +39,8 @@ REJECTIONS = (
 TRIGGERS = ("full", "delay", "idle", "drain", "retry")
 PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
 STAGES = {
-    "encode": ("parse", "image_decode", "queue", "inference"),
-    "decode": ("parse", "queue", "inference", "image_encode"),
+    "encode": ("parse", "image_decode", "queue", "inference", "write"),
+    "decode": ("parse", "queue", "inference", "image_encode", "write"),
 }
 RATE_KINDS = ("all", "tokens", "bytes", "quality")
 RATE_RESULTS = ("met", "best_effort", "unreachable")

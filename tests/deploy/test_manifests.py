@@ -20,12 +20,7 @@ from serving.served_rpcs import public_rpcs
 STOP_SLACK_S = 5
 MIB = 2**20
 RESULTS = ROOT / "benchmarks" / "results"
-MONITORING_FILES = (DEPLOY / "prometheus" / "alerts.yml", DEPLOY / "grafana" / "tessera.json")
-has_monitoring = all(path.exists() for path in MONITORING_FILES)
-needs_monitoring = pytest.mark.skipif(
-    not has_monitoring, reason="alerts and dashboard are not in this checkout"
-)
-KUBERNETES = ["plain", "gpu", "tls", pytest.param("monitoring", marks=needs_monitoring)]
+KUBERNETES = ["plain", "gpu", "tls", "monitoring"]
 
 
 def config(values: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> ServingConfig:
@@ -103,7 +98,6 @@ def test_the_memory_limits_hold_the_worst_case_of_the_settings(monkeypatch: pyte
         assert 3584 > worst_case_mib(config(values, monkeypatch)) > 1024
 
 
-@needs_monitoring
 def test_compose_mounts_files_that_exist() -> None:
     volumes = [volume for service in compose()["services"].values() for volume in service.get("volumes", ())]
     paths = [volume.split(":")[0] for volume in volumes if volume.startswith("./")]
@@ -231,7 +225,6 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metric() -> None:
     assert f"# TYPE {series.removesuffix('_bucket')} histogram" in exposition
 
 
-@needs_monitoring
 def test_the_rule_of_the_operator_holds_our_alerts() -> None:
     alerts = prometheus_rule.ALERTS.read_text()
     expected = prometheus_rule.prometheus_rule(alerts)

@@ -12,8 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from running_server import Running
 
+from tessera.v1 import model_service_pb2 as model_pb
+from tessera.v1 import model_service_pb2_grpc, tokenizer_service_pb2_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb
-from tessera.v1 import tokenizer_service_pb2_grpc
 from tessera.v1 import types_pb2 as types
 from tokenizer.coding import Coding
 
@@ -269,3 +270,62 @@ def test_one_picture_leaves_its_mark_in_every_metric_of_work(running, client, pn
     running.expect(1, "tessera_model_info", model="fake", version="1", provider="cpu")
     running.expect(2, "tessera_rate_targets_total", kind="all", result="met")
     running.eventually(lambda: running.sample("tessera_event_loop_lag_seconds_count") > 0)
+
+
+@pytest.mark.parametrize("method", ("Decode", "DecodeStream"))
+def test_a_bug_in_decoding_counts_as_internal(running, stub, png, stream, method, monkeypatch):
+    def broken(*_arguments, **_settings):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(running.tokenizer, "decode", broken)
+    counts = Counts(running, method)
+    assert finish(start(stub, method, ask(method, png, stream))) is grpc.StatusCode.INTERNAL
+    counts.check("Internal")
+
+
+def test_a_shed_truncate_counts_as_resource_exhausted(start_server, png):
+    running = start_server(max_concurrent_truncates=1)
+    with running.channel() as channel, running.client() as client:
+        stream = client.encode(png).to_bytes()
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        counts = Counts(running, "Truncate")
+        with running.server.admission.rpc("Truncate"):
+            assert finish(start(stub, "Truncate", ask("Truncate", png, stream))) is (
+                grpc.StatusCode.RESOURCE_EXHAUSTED
+            )
+        counts.check("ResourceExhausted")
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "code"),
+    [
+        ("ListModels", model_pb.ListModelsRequest(), "OK"),
+        ("GetServerInfo", model_pb.GetServerInfoRequest(), "OK"),
+        ("GetModel", model_pb.GetModelRequest(name="nobody"), "NotFound"),
+    ],
+)
+def test_model_service_is_counted_like_the_rest(running, method, request_, code):
+    counts = Counts(running, method)
+    with running.channel() as channel:
+        finish(start(model_service_pb2_grpc.ModelServiceStub(channel), method, request_))
+    counts.check(code)
+
+
+def test_model_time_is_counted_once_per_call_and_waste_is_a_part_of_it(running, stub, png):
+    finish(start(stub, "Encode", ask("Encode", png, b"")))
+    running.tokenizer.gate.clear()
+    call = start(stub, "Encode", ask("Encode", png, b""))
+    running.eventually(lambda: len(running.tokenizer.calls) == 2)
+    call.rpc.cancel()
+    running.expect(0, "tessera_in_flight_requests")
+    running.tokenizer.gate.set()
+    running.expect(2, "tessera_model_call_seconds_count", op="encode")
+    wasted = running.sample("tessera_wasted_compute_seconds_total", op="encode")
+    assert 0 < wasted <= running.sample("tessera_model_call_seconds_sum", op="encode")
+
+
+def test_a_stream_notes_the_time_it_took_to_write(running, stub, png, stream):
+    for method in ("EncodeStream", "DecodeStream"):
+        finish(start(stub, method, ask(method, png, stream)))
+    for op in ("encode", "decode"):
+        running.expect(1, "tessera_stage_duration_seconds_count", op=op, stage="write")
