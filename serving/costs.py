@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Hashable
 
-# Weight of the newest batch in the running mean of the time per item: about the last ten batches count.
-NEWEST_WEIGHT = 0.2
-# An estimate that refuses work must fade, or one slow batch would refuse for ever. By time, not by refusal:
-# of a flood of calls that cannot be served in time, every few would else be run for nobody.
+REMEMBERED = 9
+"""Batches of each class. Their median counts: one that stalled must not refuse others."""
+# An estimate that refuses work must fade, or one slow beginning would refuse for ever. By time, not by
+# refusal: of a flood of calls that cannot be served in time, every few would else be run for nobody.
 FADE_HALF_LIFE_S = 2.0
 
 
 class CostEstimates:
-    """Running means of seconds per item. A decode with eight steps of realism costs many plain ones."""
+    """Recent seconds per item. A decode with eight steps of realism costs many plain ones."""
 
     def __init__(self) -> None:
+        self._measured: dict[Hashable, deque[float]] = {}
         self._seconds: dict[Hashable, float] = {}
         self._doubted_since: dict[Hashable, float] = {}
 
@@ -30,10 +33,12 @@ class CostEstimates:
         return self.of(kind) * math.exp2(-doubted_s / FADE_HALF_LIFE_S)
 
     def learn(self, kind: Hashable, seconds: float) -> None:
-        """An item of this class took so long. An estimate that was in doubt is no longer asked."""
-        is_doubted = self._doubted_since.pop(kind, None) is not None
-        mean = seconds if is_doubted else self._seconds.get(kind, seconds)
-        self._seconds[kind] = mean + NEWEST_WEIGHT * (seconds - mean)
+        """An item of this class took so long. What was in doubt until now is forgotten."""
+        measured = self._measured.setdefault(kind, deque(maxlen=REMEMBERED))
+        if self._doubted_since.pop(kind, None) is not None:
+            measured.clear()
+        measured.append(seconds)
+        self._seconds[kind] = statistics.median(measured)
 
     def doubt(self, kind: Hashable, now: float) -> None:
         """The estimate has refused work that it may be wrong about."""

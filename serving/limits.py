@@ -19,6 +19,7 @@ CLIENT_KEEPALIVE_S = 30
 SERVER_MIN_PING_INTERVAL_S = 20
 # The server pings too; a peer that does not answer in this time is gone.
 SERVER_KEEPALIVE_S = 60
+HANDSHAKE_TIMEOUT_S = 10
 KEEPALIVE_TIMEOUT_S = 20
 
 ERROR_DOMAIN = "tessera.v1"

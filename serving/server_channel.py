@@ -14,6 +14,8 @@ def channel_options(config: ServingConfig) -> list[tuple[str, int]]:
         # Two servers on one port would share its connections without a word.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Who connects and says nothing, or not all of it, is not waited for two minutes, gRPC's own choice.
+        ("grpc.server_handshake_timeout_ms", 1000 * limits.HANDSHAKE_TIMEOUT_S),
         # Finds clients that vanished without a word, whose RPCs would otherwise stay for hours.
         ("grpc.keepalive_time_ms", 1000 * limits.SERVER_KEEPALIVE_S),
         ("grpc.keepalive_timeout_ms", 1000 * limits.KEEPALIVE_TIMEOUT_S),

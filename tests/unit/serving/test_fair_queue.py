@@ -97,7 +97,15 @@ def test_costs_follow_what_is_measured():
         costs.learn("a", 1.0)
     for _ in range(20):
         costs.learn("a", 2.0)
-    assert 1.9 < costs.of("a") <= 2.0
+    assert costs.of("a") == 2.0
+
+
+def test_one_batch_that_stalls_does_not_change_what_the_next_is_expected_to_take():
+    costs = CostEstimates()
+    for _ in range(5):
+        costs.learn("a", 1.0)
+    costs.learn("a", 60.0)
+    assert costs.of("a") == 1.0
 
 
 def test_a_cost_that_refuses_work_fades_by_time_until_it_is_measured_again():
