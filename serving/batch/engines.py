@@ -1,0 +1,133 @@
+"""Who runs the units: processes of this machine. A process that dies costs time, and at worst one picture."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from serving.batch.errors import WorkerLost
+from serving.batch.options import EncodeOptions
+from serving.batch.reports import UnitReport
+from serving.batch.units import Unit
+from serving.batch.worker import UnitWorker
+
+# Units that wait for a free process: enough to keep all busy, few enough to keep no long list.
+_WAITING_PER_WORKER = 2
+MAX_POISON = 10
+"""Pictures of one unit that may kill a process; beyond that, something else is wrong."""
+
+
+class Engine(Protocol):
+    """Runs units in any order, at most once each as far as anybody can see."""
+
+    def run(self, units: Iterator[Unit]) -> Iterator[UnitReport]:
+        """Reports as units are done. Raises BatchError, TokenizerError."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a process needs to become a worker."""
+
+    folder: Path
+    options: EncodeOptions
+    threads: int = 1
+    providers: tuple[str, ...] = ("cpu",)
+
+
+class LocalEngine:
+    """`workers` processes with a session each."""
+
+    def __init__(self, settings: WorkerSettings, workers: int) -> None:
+        self._settings = settings
+        self._workers = workers
+
+    def run(self, units: Iterator[Unit]) -> Iterator[UnitReport]:
+        """See Engine."""
+        pool = self._pool(self._workers)
+        running: dict[Future[UnitReport], Unit] = {}
+        try:
+            while True:
+                self._fill(pool, running, units)
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                try:
+                    for future in done:
+                        report = future.result()
+                        del running[future]
+                        yield report
+                except BrokenProcessPool:
+                    lost = list(running.values())
+                    running.clear()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    for unit in lost:
+                        yield self._run_alone(unit)
+                    pool = self._pool(self._workers)
+        finally:
+            # Only units in work are waited for: a stopped job leaves whole shards or none.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fill(
+        self, pool: ProcessPoolExecutor, running: dict[Future[UnitReport], Unit], units: Iterator[Unit]
+    ) -> None:
+        while len(running) < _WAITING_PER_WORKER * self._workers:
+            unit = next(units, None)
+            if unit is None:
+                return
+            running[pool.submit(_run_unit, unit)] = unit
+
+    def _run_alone(self, unit: Unit) -> UnitReport:
+        """A unit that may have killed a process: alone, and with the picture in work written down."""
+        trail = self._settings.folder / f".{unit.name}.trail"
+        try:
+            for _ in range(MAX_POISON + 1):
+                trail.unlink(missing_ok=True)
+                try:
+                    with self._pool(1) as pool:
+                        return pool.submit(_run_unit, unit, trail).result()
+                except BrokenProcessPool:
+                    unit = replace(unit, poison=(*unit.poison, *_last_seen(trail)))
+        finally:
+            trail.unlink(missing_ok=True)
+        raise WorkerLost(
+            f"worker processes died {MAX_POISON + 1} times over {unit.name} of {unit.source or 'the list'}, "
+            f"last at pictures {', '.join(map(str, unit.poison)) or '(none begun)'}; is there enough memory?"
+        )
+
+    def _pool(self, workers: int) -> ProcessPoolExecutor:
+        # Threads of a parent (progress, metrics) do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(workers, context, _become_worker, (self._settings,))
+
+
+def _last_seen(trail: Path) -> tuple[int, ...]:
+    try:
+        return (int(trail.read_text()),)
+    except (OSError, ValueError):
+        return ()
+
+
+_worker: UnitWorker | None = None
+
+
+def _become_worker(settings: WorkerSettings) -> None:
+    """Once per process. numpy's own threads would fight those of the other processes."""
+    global _worker
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+    _worker = make_worker(settings)
+
+
+def make_worker(settings: WorkerSettings) -> UnitWorker:
+    """Load the model and open the sink."""
+    return UnitWorker(settings.folder, settings.options, settings.threads, settings.providers)
+
+
+def _run_unit(unit: Unit, trail: Path | None = None) -> UnitReport:
+    assert _worker is not None  # the pool's initializer ran first
+    return _worker.run(unit, trail)

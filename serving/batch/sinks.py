@@ -1,0 +1,164 @@
+"""Where rows go: one shard per unit, in one of three forms, whole or not at all.
+
+parquet      part-000000.parquet     a row for every picture, bad ones with their error
+webdataset   part-000000.tar         the sample's other fields, and `.tsr`; bad ones are left out
+folder       data/<source>/<key>.tsr bad ones are left out
+
+Every form has the errors in the unit's report, too.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from serving.batch.arrow import pyarrow_parquet
+from serving.batch.atomic import drafted, write_bytes
+from serving.batch.options import EncodeOptions
+from serving.batch.rows import Row
+from serving.batch.units import Unit
+
+STREAM_ENDING = ".tsr"
+# Rows written at once: two megabytes of tokens.
+_WRITE_ROWS = 1000
+
+
+class Sink(Protocol):
+    """Opens the shard of a unit; rows given to the function are there once the block has ended well."""
+
+    def shard(self, unit: Unit) -> Any:
+        """A context manager that gives `write(row)`."""
+
+
+class ParquetSink:
+    """Columns that a trainer reads without our code."""
+
+    def __init__(self, folder: Path, options: EncodeOptions, facts: dict[str, str]) -> None:
+        self._folder = folder
+        self._schema = _schema(options.token_column, facts)
+
+    @contextmanager
+    def shard(self, unit: Unit) -> Iterator[Callable[[Row], None]]:
+        """Rows of one file, in the order of the source."""
+        arrow = pyarrow_parquet()
+        waiting: list[dict[str, Any]] = []
+        with (
+            drafted(self._folder / f"{unit.name}.parquet") as draft,
+            arrow.parquet.ParquetWriter(draft, self._schema, compression="zstd") as writer,
+        ):
+
+            def flush() -> None:
+                writer.write_table(arrow.Table.from_pylist(waiting, self._schema))
+                waiting.clear()
+
+            def write(row: Row) -> None:
+                waiting.append(as_record(row))
+                if len(waiting) == _WRITE_ROWS:
+                    flush()
+
+            yield write
+            flush()
+
+
+class WebDatasetSink:
+    """A tar like the source's, with streams beside what else a sample has."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def shard(self, unit: Unit) -> Iterator[Callable[[Row], None]]:
+        """Samples of one tar, in the order of the source."""
+        with drafted(self._folder / f"{unit.name}.tar") as draft, tarfile.open(draft, "w") as shard:
+
+            def write(row: Row) -> None:
+                if row.sequence is None:
+                    return
+                for ending, data in (*row.fields.items(), (STREAM_ENDING, row.sequence.to_bytes())):
+                    # No times and no owners: equal jobs write equal bytes.
+                    member = tarfile.TarInfo(row.key + ending)
+                    member.size = len(data)
+                    shard.addfile(member, io.BytesIO(data))
+
+            yield write
+
+
+class FolderSink:
+    """A `.tsr` for each picture, below the name of its source."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "data"
+
+    @contextmanager
+    def shard(self, unit: Unit) -> Iterator[Callable[[Row], None]]:
+        """Files; each is whole, and the unit counts once all are there."""
+
+        def write(row: Row) -> None:
+            if row.sequence is not None:
+                write_bytes(self._folder / stream_path(unit, row.key), row.sequence.to_bytes())
+
+        yield write
+
+
+def open_sink(folder: Path, options: EncodeOptions, facts: dict[str, str]) -> Sink:
+    """The sink that the options name; `facts` about the model go into the file's metadata."""
+    if options.sink == "parquet":
+        return ParquetSink(folder, options, facts)
+    return WebDatasetSink(folder) if options.sink == "webdataset" else FolderSink(folder)
+
+
+def stream_path(unit: Unit, key: str) -> PurePosixPath:
+    """Place of a picture's stream in a folder: never outside it, never another picture's.
+
+    The picture's own ending stays, since `a.png` and `a.jpg` may lie side by side.
+    """
+    parts = [part for part in PurePosixPath(key).parts if part not in ("/", "..", ".")]
+    root = () if unit.kind == "files" else (PurePosixPath(unit.source).stem,)
+    return PurePosixPath(*root, *parts[:-1], parts[-1] + STREAM_ENDING)
+
+
+def as_record(row: Row) -> dict[str, Any]:
+    """A row as columns."""
+    one, failure = row.sequence, row.failure
+    record: dict[str, Any] = {"key": row.key, "source": row.source}
+    if failure is not None:
+        record |= {"error": failure.reason, "error_message": failure.message}
+    if one is not None:
+        record |= {
+            "token_ids": one.token_ids if one.length else b"",
+            "length": one.length,
+            "width_px": one.source.width_px,
+            "height_px": one.source.height_px,
+            "canvas_width_px": one.canvas.width_px,
+            "canvas_height_px": one.canvas.height_px,
+            "coding": one.coding.value,
+            "predicted_psnr_db": one.predicted_psnr_db,
+            "fingerprint": one.fingerprint,
+        }
+    return record
+
+
+def _schema(token_column: str, facts: dict[str, str]) -> Any:
+    arrow = pyarrow_parquet()
+    text, number = arrow.string(), arrow.int32()
+    columns: Sequence[tuple[str, Any]] = (
+        ("key", text),
+        ("source", text),
+        ("token_ids", arrow.list_(arrow.uint8()) if token_column == "list" else arrow.binary()),
+        ("length", number),
+        ("width_px", number),
+        ("height_px", number),
+        ("canvas_width_px", number),
+        ("canvas_height_px", number),
+        ("coding", text),
+        ("predicted_psnr_db", arrow.float32()),
+        ("fingerprint", text),
+        ("error", text),
+        ("error_message", text),
+    )
+    metadata = {f"tessera.{name}": value for name, value in facts.items()}
+    return arrow.schema(columns, metadata=metadata)
