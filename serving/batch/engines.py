@@ -7,15 +7,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from serving.batch.errors import WorkerLost
-from serving.batch.options import EncodeOptions
 from serving.batch.reports import UnitReport
 from serving.batch.units import Unit
-from serving.batch.worker import UnitWorker
+from serving.batch.worker import UnitWorker, WorkerSettings, make_worker
 
 # Units that wait for a free process: enough to keep all busy, few enough to keep no long list.
 _WAITING_PER_WORKER = 2
@@ -26,30 +25,19 @@ MAX_POISON = 10
 class Engine(Protocol):
     """Runs units in any order, at most once each as far as anybody can see."""
 
-    def run(self, units: Iterator[Unit]) -> Iterator[UnitReport]:
-        """Reports as units are done. Raises BatchError, TokenizerError."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """What a process needs to become a worker."""
-
-    folder: Path
-    options: EncodeOptions
-    threads: int = 1
-    providers: tuple[str, ...] = ("cpu",)
+    def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
+        """Reports as units are done. Raises BatchError, TokenizerError, OSError."""
 
 
 class LocalEngine:
     """`workers` processes with a session each."""
 
-    def __init__(self, settings: WorkerSettings, workers: int) -> None:
-        self._settings = settings
+    def __init__(self, workers: int) -> None:
         self._workers = workers
 
-    def run(self, units: Iterator[Unit]) -> Iterator[UnitReport]:
+    def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
         """See Engine."""
-        pool = self._pool(self._workers)
+        pool = _pool(settings, self._workers)
         running: dict[Future[UnitReport], Unit] = {}
         try:
             while True:
@@ -67,8 +55,8 @@ class LocalEngine:
                     running.clear()
                     pool.shutdown(wait=True, cancel_futures=True)
                     for unit in lost:
-                        yield self._run_alone(unit)
-                    pool = self._pool(self._workers)
+                        yield _run_alone(settings, unit)
+                    pool = _pool(settings, self._workers)
         finally:
             # Only units in work are waited for: a stopped job leaves whole shards or none.
             pool.shutdown(wait=True, cancel_futures=True)
@@ -82,28 +70,30 @@ class LocalEngine:
                 return
             running[pool.submit(_run_unit, unit)] = unit
 
-    def _run_alone(self, unit: Unit) -> UnitReport:
-        """A unit that may have killed a process: alone, and with the picture in work written down."""
-        trail = self._settings.folder / f".{unit.name}.trail"
-        try:
-            for _ in range(MAX_POISON + 1):
-                trail.unlink(missing_ok=True)
-                try:
-                    with self._pool(1) as pool:
-                        return pool.submit(_run_unit, unit, trail).result()
-                except BrokenProcessPool:
-                    unit = replace(unit, poison=(*unit.poison, *_last_seen(trail)))
-        finally:
-            trail.unlink(missing_ok=True)
-        raise WorkerLost(
-            f"worker processes died {MAX_POISON + 1} times over {unit.name} of {unit.source or 'the list'}, "
-            f"last at pictures {', '.join(map(str, unit.poison)) or '(none begun)'}; is there enough memory?"
-        )
 
-    def _pool(self, workers: int) -> ProcessPoolExecutor:
-        # Threads of a parent (progress, metrics) do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(workers, context, _become_worker, (self._settings,))
+def _run_alone(settings: WorkerSettings, unit: Unit) -> UnitReport:
+    """A unit that may have killed a process: alone, and with the picture in work written down."""
+    trail = settings.folder / f".{unit.name}.trail"
+    try:
+        for _ in range(MAX_POISON + 1):
+            trail.unlink(missing_ok=True)
+            try:
+                with _pool(settings, 1) as pool:
+                    return pool.submit(_run_unit, unit, trail).result()
+            except BrokenProcessPool:
+                unit = replace(unit, poison=(*unit.poison, *_last_seen(trail)))
+    finally:
+        trail.unlink(missing_ok=True)
+    raise WorkerLost(
+        f"worker processes died {MAX_POISON + 1} times over {unit.name} of {unit.source or 'the list'}, "
+        f"last at pictures {', '.join(map(str, unit.poison)) or '(none begun)'}; is there enough memory?"
+    )
+
+
+def _pool(settings: WorkerSettings, workers: int) -> ProcessPoolExecutor:
+    # Threads of a parent (progress, metrics) do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _become_worker, (settings,))
 
 
 def _last_seen(trail: Path) -> tuple[int, ...]:
@@ -113,21 +103,22 @@ def _last_seen(trail: Path) -> tuple[int, ...]:
         return ()
 
 
-_worker: UnitWorker | None = None
+_worker: UnitWorker | Exception | None = None
 
 
 def _become_worker(settings: WorkerSettings) -> None:
-    """Once per process. numpy's own threads would fight those of the other processes."""
+    """Once per process. An error is kept for the first unit: raised here, it would look like a death."""
     global _worker
+    # numpy's own threads would fight those of the other processes.
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
-    _worker = make_worker(settings)
-
-
-def make_worker(settings: WorkerSettings) -> UnitWorker:
-    """Load the model and open the sink."""
-    return UnitWorker(settings.folder, settings.options, settings.threads, settings.providers)
+    try:
+        _worker = make_worker(settings)
+    except Exception as error:  # whatever it is, the caller of run gets it
+        _worker = error
 
 
 def _run_unit(unit: Unit, trail: Path | None = None) -> UnitReport:
     assert _worker is not None  # the pool's initializer ran first
+    if isinstance(_worker, Exception):
+        raise _worker
     return _worker.run(unit, trail)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
@@ -14,6 +15,8 @@ from serving.batch.errors import TooManyErrors
 from serving.batch.manifest import Manifest, begin, locked
 from serving.batch.reports import Totals, read_report, report_path
 from serving.batch.units import Plan, Unit
+from serving.batch.worker import PRICES, Phase, WorkerSettings
+from tokenizer.set_price import Demand, Price
 
 ERRORS, REPORT = "errors.jsonl", "report.json"
 # A rate is judged only once there is something to judge.
@@ -22,7 +25,7 @@ _MIN_JUDGED = 100
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How many bad pictures end the job: none, or a share."""
+    """How many bad pictures end the job: one, or a share."""
 
     fail_fast: bool = False
     max_error_rate: float = 1.0
@@ -30,7 +33,7 @@ class Tolerance:
     def check(self, totals: Totals) -> None:
         """Raises TooManyErrors."""
         if self.fail_fast and totals.errors:
-            raise TooManyErrors(f"a picture is bad ({', '.join(totals.reasons)}), and --fail-fast was asked")
+            raise TooManyErrors(f"a picture is bad ({', '.join(totals.reasons)}), and none may be")
         rate = totals.errors / max(1, totals.samples)
         if totals.samples >= _MIN_JUDGED and rate > self.max_error_rate:
             raise TooManyErrors(
@@ -39,50 +42,89 @@ class Tolerance:
             )
 
 
-Watcher = Callable[[Plan, Totals], None]
-"""Told the plan and the sums so far: first with what earlier runs did, then after every unit."""
+Watcher = Callable[[Phase, Plan, Totals], None]
+"""Told the phase, the plan and the sums so far: first with what earlier runs did, then after every unit."""
 
 
-def run_job(
-    folder: Path,
-    manifest: Manifest,
-    units: Callable[[], Iterator[Unit]],
-    engine: Engine,
-    *,
-    tolerance: Tolerance | None = None,
-    watchers: Sequence[Watcher] = (),
-) -> Totals:
-    """Do what is not done yet, and write the errors and the report.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A folder, what it is to hold, and who does it."""
 
-    Raises BatchError, TokenizerError, OSError; then what is done stays done.
-    """
-    tolerance = tolerance or Tolerance()
-    started_s = monotonic()
-    with locked(folder):
-        begin(folder, manifest)
-        remove_drafts(folder)
-        totals = Totals()
-        done = done_units(folder, manifest.plan.units)
+    settings: WorkerSettings
+    plan: Plan
+    units: Callable[[], Iterator[Unit]]
+    engine: Engine
+    tolerance: Tolerance = Tolerance()
+    watchers: Sequence[Watcher] = field(default=())
+
+    def run(self) -> Totals:
+        """Do what is not done yet, and write the errors and the report.
+
+        Raises BatchError, TokenizerError, OSError; what is done by then stays done.
+        """
+        started_s, folder = monotonic(), self.settings.folder
+        with locked(folder):
+            begin(folder, Manifest(self.settings.options, self.settings.model_facts, self.plan))
+            remove_drafts(folder)
+            if self.settings.options.set_budget is None:
+                totals = self._run_phase("encode", folder)
+            else:
+                totals = self._run_both_passes()
+            _write_errors(folder, self.plan.units)
+            facts = {"model": self.settings.model_facts, "seconds": round(monotonic() - started_s, 1)}
+            write_json(folder / REPORT, totals.as_json() | facts)
+        return totals
+
+    def _run_both_passes(self) -> Totals:
+        """Whole streams, then the price, then the cuts. The wholes go once they are not needed."""
+        wholes = self.settings.wholes
+        if len(done_units(self.settings.folder, self.plan.units)) < self.plan.units:
+            self._run_phase("whole", wholes)
+            self._fix_price()
+        totals = self._run_phase("cut", self.settings.folder)
+        shutil.rmtree(wholes, ignore_errors=True)
+        return totals
+
+    def _fix_price(self) -> None:
+        """What every unit may spend of the last bin, in the order of the set: the same for any engine."""
+        options = self.settings.options
+        assert options.set_budget is not None  # _run_both_passes is for such jobs
+        demands = [_demand(self.settings.wholes, index) for index in range(self.plan.units)]
+        price = Price.for_total(Demand.sum(demands), options.set_budget.total_bytes)
+        left, shares = price.left, []
+        for demand in demands:
+            share = min(left, demand.tokens_by_bin.get(price.bin, 0))
+            shares.append(share)
+            left -= share
+        write_json(self.settings.wholes / PRICES, {"bin": price.bin, "left": shares})
+
+    def _run_phase(self, phase: Phase, reports: Path) -> Totals:
+        totals, done = Totals(), done_units(reports, self.plan.units)
         for index in sorted(done):
-            totals.add(read_report(folder, index))
-        for watcher in watchers:
-            watcher(manifest.plan, totals)
-        left = (unit for unit in units() if unit.index not in done)
-        for report in engine.run(left):
-            totals.add(report)
-            for watcher in watchers:
-                watcher(manifest.plan, totals)
-            tolerance.check(totals)
-        tolerance.check(totals)
-        _write_errors(folder, manifest.plan.units)
-        facts = {"model": manifest.model, "seconds": round(monotonic() - started_s, 1)}
-        write_json(folder / REPORT, totals.as_json() | facts)
-    return totals
+            totals.add(read_report(reports, index))
+        self._tell(phase, totals)
+        left = (unit for unit in self.units() if unit.index not in done)
+        if len(done) < self.plan.units:
+            for report in self.engine.run(replace(self.settings, phase=phase), left):
+                totals.add(report)
+                self._tell(phase, totals)
+                self.tolerance.check(totals)
+        self.tolerance.check(totals)
+        return totals
+
+    def _tell(self, phase: Phase, totals: Totals) -> None:
+        for watcher in self.watchers:
+            watcher(phase, self.plan, totals)
 
 
 def done_units(folder: Path, count: int) -> set[int]:
     """Units whose report is there."""
     return {index for index in range(count) if report_path(folder, index).exists()}
+
+
+def _demand(wholes: Path, index: int) -> Demand:
+    report = read_report(wholes, index)
+    return Demand(report.least_bytes, {int(place): tokens for place, tokens in report.demand.items()})
 
 
 def _write_errors(folder: Path, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tokenizer.allocation import Goal
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.coding import Coding
+from tokenizer.set_price import Terms
 
 SinkName = Literal["parquet", "webdataset", "folder"]
 SINKS: tuple[SinkName, ...] = ("parquet", "webdataset", "folder")
@@ -46,6 +47,13 @@ class EncodeOptions:
     image_column: str = "image"
     token_column: TokenColumn = "list"
     unit_size: int = DEFAULT_UNIT_SIZE
+
+    @property
+    def terms(self) -> Terms:
+        """How the pictures share `set_budget`; a Parquet file keeps no headers."""
+        shared = self.set_budget
+        assert shared is not None  # only asked where there is one
+        return Terms(shared.goal, shared.min_bytes, shared.max_bytes, bare=self.sink == "parquet")
 
     @property
     def budget(self) -> TokenBudget | None:

@@ -14,6 +14,8 @@ from serving.batch.rows import Row
 REPORTS = "reports"
 # Steps of the histograms: tokens by powers of two, decibels by halves.
 _DB_STEP = 0.5
+# A flat picture is predicted at hundreds of decibels.
+_MAX_DB = 60.0
 _EXTREMES = 8
 
 
@@ -33,6 +35,10 @@ class UnitReport:
     """Lower end of a half-decibel bin -> pictures."""
     extremes: list[tuple[float, str, str]] = field(default_factory=list)
     """(predicted dB, source, key) of the hardest and the easiest pictures."""
+    least_bytes: int = 0
+    """First pass of a budget for the set: what the pictures take at least."""
+    demand: dict[str, int] = field(default_factory=dict)
+    """First pass of a budget for the set: what they would buy, tokens by bin of worth."""
 
     def add(self, row: Row) -> None:
         """Count one row."""
@@ -46,12 +52,16 @@ class UnitReport:
         self.size_bytes += len(one.to_bytes())
         _count(self.lengths, 1 << max(0, one.length.bit_length() - 1))
         if (expected_db := one.predicted_psnr_db) is not None:
-            _count(self.psnr_db, _DB_STEP * int(expected_db / _DB_STEP))
+            _count(self.psnr_db, _DB_STEP * int(min(expected_db, _MAX_DB) / _DB_STEP))
             self.extremes.append((round(expected_db, 2), row.source, row.key))
 
     def as_json(self) -> dict[str, Any]:
         """For the file and the way between processes."""
         return asdict(self)
+
+    def close(self) -> None:
+        """All rows are counted: keep only both ends of the pictures."""
+        self.extremes = both_ends(self.extremes)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> UnitReport:

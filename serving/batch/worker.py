@@ -1,49 +1,160 @@
-"""One unit from source to shard and report. Runs in any process: a pool's, an actor's, or this one."""
+"""One unit from source to shard and report. Runs in any process: a pool's, an actor's, or this one.
+
+encode   source ──> rows ──> sink                               any budget of each picture
+whole    source ──> rows ──> whole streams, and their demand    first pass of a budget for the set
+cut      whole streams, price ──> rows ──> sink                 second pass; needs no model
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Protocol
 
-from serving.batch.atomic import write_json
+from serving.batch.atomic import drafted, write_json
 from serving.batch.encoder import SampleEncoder
 from serving.batch.options import EncodeOptions
-from serving.batch.reports import UnitReport, both_ends, report_path
-from serving.batch.sinks import open_sink
+from serving.batch.reports import UnitReport, report_path
+from serving.batch.rows import Row
+from serving.batch.sinks import Sink, open_sink
 from serving.batch.sources import read_samples
 from serving.batch.units import Sample, Unit
+from serving.batch.wholes import WHOLES, as_line, read_wholes, wholes_path
 from tokenizer.image_tokenizer import ImageTokenizer
+from tokenizer.set_price import Demand, Price
+
+Phase = Literal["encode", "whole", "cut"]
+PRICES = "prices.json"
 
 
-class UnitWorker:
-    """Holds one model; `run` may be repeated, and a repeated unit leaves the same files."""
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a process needs to become a worker."""
 
-    def __init__(
-        self, folder: Path, options: EncodeOptions, threads: int, providers: tuple[str, ...]
-    ) -> None:
-        self._folder = folder
-        self._options = options
-        tokenizer = ImageTokenizer.from_pretrained(options.model, providers=providers, num_threads=threads)
-        self._encoder = SampleEncoder(tokenizer, options)
-        facts = {"model": tokenizer.name, "fingerprint": tokenizer.fingerprint, "digest": tokenizer.digest}
-        self._sink = open_sink(folder, options, facts | {"options": json.dumps(options.as_json())})
+    folder: Path
+    options: EncodeOptions
+    model_facts: dict[str, str]
+    phase: Phase = "encode"
+    threads: int = 1
+    providers: tuple[str, ...] = ("cpu",)
+
+    @property
+    def wholes(self) -> Path:
+        """Folder of the first pass."""
+        return self.folder / WHOLES
+
+
+class UnitWorker(Protocol):
+    """Does units; one that is done twice leaves the same files."""
 
     def run(self, unit: Unit, trail: Path | None = None) -> UnitReport:
-        """Read, encode, write; the report comes last and makes the unit count. Raises SourceRefused.
+        """The report comes last, and makes the unit count. Raises SourceRefused, OSError.
 
         With a `trail`, pictures go one by one, and the file holds the number of the one in work.
         """
+
+
+def make_worker(settings: WorkerSettings) -> UnitWorker:
+    """Load the model and open the sink, as the phase needs them. Raises ArtifactError, ProviderError."""
+    if settings.phase == "cut":
+        return CutWorker(settings, _sink(settings))
+    tokenizer = ImageTokenizer.from_pretrained(
+        settings.options.model, providers=settings.providers, num_threads=settings.threads
+    )
+    encoder = SampleEncoder(tokenizer, settings.options)
+    if settings.phase == "whole":
+        return WholeWorker(settings, encoder)
+    return EncodeWorker(settings, encoder, _sink(settings))
+
+
+class EncodeWorker:
+    """Source to sink in one pass."""
+
+    def __init__(self, settings: WorkerSettings, encoder: SampleEncoder, sink: Sink) -> None:
+        self._settings, self._encoder, self._sink = settings, encoder, sink
+
+    def run(self, unit: Unit, trail: Path | None = None) -> UnitReport:
+        """See UnitWorker."""
         report = UnitReport(unit.index)
-        samples = _watched(read_samples(unit, self._options.image_column), unit.poison, trail)
         with self._sink.shard(unit) as write:
-            for row in self._encoder.rows(samples, unit.source, one_by_one=trail is not None):
+            for row in encoded_rows(unit, self._encoder, self._settings.options, trail):
                 write(row)
                 report.add(row)
-        report.extremes = both_ends(report.extremes)
-        write_json(report_path(self._folder, unit.index), report.as_json())
-        return report
+        return _finished(report, self._settings.folder)
+
+
+class WholeWorker:
+    """First pass: whole streams into a file of ours, and what they would buy into the report."""
+
+    def __init__(self, settings: WorkerSettings, encoder: SampleEncoder) -> None:
+        self._settings, self._encoder = settings, encoder
+
+    def run(self, unit: Unit, trail: Path | None = None) -> UnitReport:
+        """See UnitWorker. Raises InvalidBudget, too."""
+        report, demand = UnitReport(unit.index), Demand(0, {})
+        options, folder = self._settings.options, self._settings.wholes
+        with drafted(wholes_path(folder, unit)) as draft, gzip.open(draft, "wt", compresslevel=1) as lines:
+            for row in encoded_rows(unit, self._encoder, options, trail):
+                report.add(row)
+                if row.sequence is not None:
+                    demand = Demand.sum((demand, Demand.of([row.sequence], options.terms)))
+                lines.write(as_line(row) + "\n")
+        report.least_bytes = demand.least_bytes
+        report.demand = {str(place): tokens for place, tokens in demand.tokens_by_bin.items()}
+        return _finished(report, folder)
+
+
+class CutWorker:
+    """Second pass: every picture takes what the price gives it."""
+
+    def __init__(self, settings: WorkerSettings, sink: Sink) -> None:
+        self._settings, self._sink = settings, sink
+        content = json.loads((settings.wholes / PRICES).read_text())
+        self._bin, self._left = int(content["bin"]), content["left"]
+
+    def run(self, unit: Unit, trail: Path | None = None) -> UnitReport:
+        """See UnitWorker."""
+        report = UnitReport(unit.index)
+        options = self._settings.options
+        price = Price(self._bin, self._left[unit.index])
+        rows = read_wholes(wholes_path(self._settings.wholes, unit), unit.source)
+        if options.sink == "webdataset":
+            rows = _with_fields(rows, read_samples(unit, options.image_column))
+        with self._sink.shard(unit) as write:
+            for row in rows:
+                if row.sequence is not None:
+                    share, price = price.cut(row.sequence, options.terms)
+                    row = replace(row, sequence=share)
+                write(row)
+                report.add(row)
+        return _finished(report, self._settings.folder)
+
+
+def encoded_rows(
+    unit: Unit, encoder: SampleEncoder, options: EncodeOptions, trail: Path | None
+) -> Iterator[Row]:
+    """The rows of a unit, straight from its source."""
+    samples = _watched(read_samples(unit, options.image_column), unit.poison, trail)
+    return encoder.rows(samples, unit.source, one_by_one=trail is not None)
+
+
+def _finished(report: UnitReport, folder: Path) -> UnitReport:
+    report.close()
+    write_json(report_path(folder, report.index), report.as_json())
+    return report
+
+
+def _sink(settings: WorkerSettings) -> Sink:
+    facts = settings.model_facts | {"options": json.dumps(settings.options.as_json())}
+    return open_sink(settings.folder, settings.options, facts)
+
+
+def _with_fields(rows: Iterator[Row], samples: Iterator[Sample]) -> Iterator[Row]:
+    for row, sample in zip(rows, samples, strict=True):
+        yield replace(row, fields=sample.fields)
 
 
 def _watched(samples: Iterator[Sample], poison: tuple[int, ...], trail: Path | None) -> Iterator[Sample]:
