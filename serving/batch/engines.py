@@ -7,19 +7,16 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from serving.batch.errors import WorkerLost
+from serving.batch.crashes import run_recorded
 from serving.batch.reports import UnitReport
 from serving.batch.units import Unit
 from serving.batch.worker import UnitWorker, WorkerSettings, make_worker
 
 # Units that wait for a free process: enough to keep all busy, few enough to keep no long list.
 _WAITING_PER_WORKER = 2
-MAX_POISON = 10
-"""Pictures of one unit that may kill a process; beyond that, something else is wrong."""
 
 
 class Engine(Protocol):
@@ -72,35 +69,19 @@ class LocalEngine:
 
 
 def _run_alone(settings: WorkerSettings, unit: Unit) -> UnitReport:
-    """A unit that may have killed a process: alone, and with the picture in work written down."""
-    trail = settings.folder / f".{unit.name}.trail"
-    try:
-        for _ in range(MAX_POISON + 1):
-            trail.unlink(missing_ok=True)
-            try:
-                with _pool(settings, 1) as pool:
-                    return pool.submit(_run_unit, unit, trail).result()
-            except BrokenProcessPool:
-                unit = replace(unit, poison=(*unit.poison, *_last_seen(trail)))
-    finally:
-        trail.unlink(missing_ok=True)
-    raise WorkerLost(
-        f"worker processes died {MAX_POISON + 1} times over {unit.name} of {unit.source or 'the list'}, "
-        f"last at pictures {', '.join(map(str, unit.poison)) or '(none begun)'}; is there enough memory?"
-    )
+    """A unit that may have killed a process: nobody else may die with it."""
+    while True:
+        try:
+            with _pool(settings, 1) as pool:
+                return pool.submit(_run_recorded, unit, settings.folder).result()
+        except BrokenProcessPool:
+            continue  # the record counts the tries, and raises WorkerLost
 
 
 def _pool(settings: WorkerSettings, workers: int) -> ProcessPoolExecutor:
     # Threads of a parent (progress, metrics) do not survive a fork.
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, _become_worker, (settings,))
-
-
-def _last_seen(trail: Path) -> tuple[int, ...]:
-    try:
-        return (int(trail.read_text()),)
-    except (OSError, ValueError):
-        return ()
 
 
 _worker: UnitWorker | Exception | None = None
@@ -117,8 +98,16 @@ def _become_worker(settings: WorkerSettings) -> None:
         _worker = error
 
 
-def _run_unit(unit: Unit, trail: Path | None = None) -> UnitReport:
+def _run_unit(unit: Unit) -> UnitReport:
+    return _ready_worker().run(unit)
+
+
+def _run_recorded(unit: Unit, folder: Path) -> UnitReport:
+    return run_recorded(_ready_worker(), unit, folder)
+
+
+def _ready_worker() -> UnitWorker:
     assert _worker is not None  # the pool's initializer ran first
     if isinstance(_worker, Exception):
         raise _worker
-    return _worker.run(unit, trail)
+    return _worker
