@@ -47,8 +47,7 @@ def run_recorded(worker: UnitWorker, unit: Unit, folder: Path) -> UnitReport:
     record = replace(record, tries=record.tries + 1)
     if record.tries > _MAX_TRIES or len(record.guilty) > MAX_GUILTY:
         raise WorkerLost(
-            f"worker processes died {record.tries - 1} times over {unit.name} ; "
-            "is there enough memory?"
+            f"worker processes died {record.tries - 1} times over {unit.name} ; is there enough memory?"
         )
     write_json(path, asdict(record))
     trail.unlink(missing_ok=True)

@@ -45,7 +45,9 @@ class Tokenizer(Protocol):
     ) -> list[TokenSequence]:
         """All tokens of each picture."""
 
-    def cut(self, whole: TokenSequence, budget: TokenBudget | None, image: Pixels) -> TokenSequence:
+    def cut(
+        self, whole: TokenSequence, budget: TokenBudget | None, image: Pixels, *, bare: bool
+    ) -> TokenSequence:
         """The prefix that keeps a budget."""
 
 
@@ -116,7 +118,7 @@ class SampleEncoder:
         if self._budget is None:
             return wholes
         return [
-            self._tokenizer.cut(whole, self._budget, picture)
+            self._tokenizer.cut(whole, self._budget, picture, bare=self._options.is_bare)
             for whole, picture in zip(wholes, pictures, strict=True)
         ]
 

@@ -49,11 +49,16 @@ class EncodeOptions:
     unit_size: int = DEFAULT_UNIT_SIZE
 
     @property
+    def is_bare(self) -> bool:
+        """A Parquet file keeps size and model in columns, so its streams spend no bytes on headers."""
+        return self.sink == "parquet"
+
+    @property
     def terms(self) -> Terms:
-        """How the pictures share `set_budget`; a Parquet file keeps no headers."""
+        """How the pictures share `set_budget`."""
         shared = self.set_budget
         assert shared is not None  # only asked where there is one
-        return Terms(shared.goal, shared.min_bytes, shared.max_bytes, bare=self.sink == "parquet")
+        return Terms(shared.goal, shared.min_bytes, shared.max_bytes, bare=self.is_bare)
 
     @property
     def budget(self) -> TokenBudget | None:

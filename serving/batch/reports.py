@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.batch.rows import Row
+from tokenizer.bitstream import header_size_bytes
 
 REPORTS = "reports"
 # Steps of the histograms: tokens by powers of two, decibels by halves.
@@ -27,7 +28,7 @@ class UnitReport:
     pictures: int = 0
     tokens: int = 0
     size_bytes: int = 0
-    """Of the streams with headers, wherever they are kept."""
+    """Of the streams as the sink keeps them."""
     errors: list[dict[str, str]] = field(default_factory=list)
     lengths: dict[str, int] = field(default_factory=dict)
     """Lower end of a power-of-two bin -> pictures."""
@@ -40,8 +41,8 @@ class UnitReport:
     demand: dict[str, int] = field(default_factory=dict)
     """First pass of a budget for the set: what they would buy, tokens by bin of worth."""
 
-    def add(self, row: Row) -> None:
-        """Count one row."""
+    def add(self, row: Row, *, bare: bool) -> None:
+        """Count one row; `bare` streams have no header."""
         if row.failure is not None:
             self.errors.append({"source": row.source, "key": row.key, **asdict(row.failure)})
             return
@@ -49,7 +50,7 @@ class UnitReport:
         assert one is not None  # a row without a failure has a sequence
         self.pictures += 1
         self.tokens += one.length
-        self.size_bytes += len(one.to_bytes())
+        self.size_bytes += one.length + (0 if bare else header_size_bytes(one.source, one.canvas))
         _count(self.lengths, 1 << max(0, one.length.bit_length() - 1))
         if (expected_db := one.predicted_psnr_db) is not None:
             _count(self.psnr_db, _DB_STEP * int(min(expected_db, _MAX_DB) / _DB_STEP))

@@ -82,7 +82,7 @@ class EncodeWorker:
         with self._sink.shard(unit) as write:
             for row in encoded_rows(unit, self._encoder, self._settings.options, trail):
                 write(row)
-                report.add(row)
+                report.add(row, bare=self._settings.options.is_bare)
         return _finished(report, self._settings.folder)
 
 
@@ -98,7 +98,7 @@ class WholeWorker:
         options, folder = self._settings.options, self._settings.wholes
         with drafted(wholes_path(folder, unit)) as draft, gzip.open(draft, "wt", compresslevel=1) as lines:
             for row in encoded_rows(unit, self._encoder, options, trail):
-                report.add(row)
+                report.add(row, bare=self._settings.options.is_bare)
                 if row.sequence is not None:
                     demand = Demand.sum((demand, Demand.of([row.sequence], options.terms)))
                 lines.write(as_line(row) + "\n")
@@ -129,7 +129,7 @@ class CutWorker:
                     share, price = price.cut(row.sequence, options.terms)
                     row = replace(row, sequence=share)
                 write(row)
-                report.add(row)
+                report.add(row, bare=self._settings.options.is_bare)
         return _finished(report, self._settings.folder)
 
 

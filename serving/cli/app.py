@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import local, remote
+from serving.batch.errors import BatchError
+from serving.cli import batch, local, remote
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -28,6 +29,8 @@ app = typer.Typer(
 )
 client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client, name="client")
+data_sets = typer.Typer(no_args_is_help=True, help="Whole data sets, resumable.", epilog=EXIT_CODES)
+app.add_typer(data_sets, name="batch")
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         try:
             command(*args, **kwargs)
-        except (TokenizerError, OutputError, remote.ServerError) as error:
+        except (TokenizerError, OutputError, BatchError, remote.ServerError) as error:
             tell_error(error)
             raise typer.Exit(EXIT_FAILURE) from error
 
@@ -69,5 +72,6 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in (local.encode, local.decode, local.truncate, local.info, remote.serve):
     app.command()(one_line_errors(command))
+data_sets.command("encode")(one_line_errors(batch.batch_encode))
 client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))
