@@ -1,8 +1,8 @@
 """Where rows go: one shard per unit, in one of three forms, whole or not at all.
 
-parquet      part-000000.parquet     a row for every picture, bad ones with their error
-webdataset   part-000000.tar         the sample's other fields, and `.tsr`; bad ones are left out
-folder       data/<source>/<key>.tsr bad ones are left out
+parquet      data/part-000000.parquet   a row for every picture, bad ones with their error
+webdataset   data/part-000000.tar       the sample's other fields, and `.tsr`; bad ones are left out
+folder       data/<source>/<key>.tsr    bad ones are left out
 
 Every form has the errors in the unit's report, too.
 """
@@ -23,6 +23,8 @@ from serving.batch.rows import Row
 from serving.batch.units import Unit
 
 STREAM_ENDING = ".tsr"
+DATA = "data"
+"""Below the job's folder: nothing but shards, so that any reader takes the folder whole."""
 # Rows written at once: two megabytes of tokens.
 _WRITE_ROWS = 1000
 
@@ -91,7 +93,7 @@ class FolderSink:
     """A `.tsr` for each picture, below the name of its source."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "data"
+        self._folder = folder
 
     @contextmanager
     def shard(self, unit: Unit) -> Iterator[Callable[[Row], None]]:
@@ -106,9 +108,10 @@ class FolderSink:
 
 def open_sink(folder: Path, options: EncodeOptions, facts: dict[str, str]) -> Sink:
     """The sink that the options name; `facts` about the model go into the file's metadata."""
+    data = folder / DATA
     if options.sink == "parquet":
-        return ParquetSink(folder, options, facts)
-    return WebDatasetSink(folder) if options.sink == "webdataset" else FolderSink(folder)
+        return ParquetSink(data, options, facts)
+    return WebDatasetSink(data) if options.sink == "webdataset" else FolderSink(data)
 
 
 def stream_path(unit: Unit, key: str) -> PurePosixPath:
