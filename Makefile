@@ -8,8 +8,11 @@ RUN ?= runs/$(RECIPE)
 EVAL := $(DATA)/eval
 SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 
+# The Python of the image; a hash for every file of every platform.
+LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train model export quantize serve bench clean
+.PHONY: help demo test test-slow check format proto train model export quantize serve bench lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +26,7 @@ $(VENV)/.serve: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(BIN)/pip install --quiet --editable '.[cpu,serve,train,export,bench,dev]'
+	$(BIN)/pip install --quiet --editable '.[cpu,serve,train,export,bench,deploy,dev]'
 	@touch $@
 
 demo: $(VENV)/.serve ## Pictures through a real server at 24, 64, 128, 512 bytes; IMAGE=path for your own
@@ -84,6 +87,18 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.failure_cases
 	$(BIN)/python -m benchmarks.odd_inputs --images $(EVAL)/odd
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.model_memory
+
+lock: ## Pin again what the image holds (needs uv)
+	for kind in cpu gpu; do uv pip compile --upgrade --quiet pyproject.toml --extra $$kind --extra serve $(LOCK) \
+	    --output-file deploy/requirements/$$kind.txt || exit 1; done
+	echo 'hatchling>=1.25' | uv pip compile --upgrade --quiet - $(LOCK) --output-file deploy/requirements/build.txt
+
+rules: $(VENV)/.dev ## Copy the alerts into the resource of the Prometheus Operator
+	$(BIN)/python deploy/prometheus_rule.py
+
+replay-dockerfile: ## Carry out the Dockerfile without a container engine (root, Linux; REPLAY_PYTHON to choose one)
+	$(PYTHON) deploy/replay_dockerfile.py $(addprefix --python ,$(REPLAY_PYTHON))
 
 clean: ## Remove what was built
 	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

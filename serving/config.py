@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from serving import limits
 from serving.cpu import available_cpu_count
+from serving.security_settings import SecuritySettings
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
 from tokenizer.images import ImageLimits
 
@@ -19,7 +20,7 @@ BYTES_PER_PIXEL_IN_WORK = 4
 _REQUEST_OVERHEAD_BYTES = 4096
 
 
-class ServingConfig(BaseSettings):
+class ServingConfig(SecuritySettings):
     """Settings of one server process.
 
     >>> ServingConfig(port=0, max_batch_size=2).max_batch_size
@@ -108,6 +109,11 @@ class ServingConfig(BaseSettings):
             )
         if self.max_codestream_size_bytes + _REQUEST_OVERHEAD_BYTES > self.max_request_size_bytes:
             raise ValueError("max_codestream_size_bytes does not fit max_request_size_bytes")
+        return self
+
+    @model_validator(mode="after")
+    def _check_keys_stay_secret(self) -> Self:
+        self.check_exposure(self.host)
         return self
 
     @property

@@ -18,10 +18,19 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from serving import logs
+from serving.authentication import Authenticator
 from serving.limits import REQUEST_ID_KEY
 from serving.metrics.server import Metrics, Rpc
 from serving.metrics.sets import UNKNOWN_RPC
-from serving.status import CALLER_CODES, Failure, InvalidRequest, Unsupported, failure_of, trailing_metadata
+from serving.status import (
+    CALLER_CODES,
+    Failure,
+    InvalidRequest,
+    StatusError,
+    Unsupported,
+    failure_of,
+    trailing_metadata,
+)
 
 T = TypeVar("T")
 Context = Any  # grpc.aio.ServicerContext[Request, Response], whose type parameters differ per RPC
@@ -34,21 +43,32 @@ _log = structlog.get_logger("tessera.rpc")
 
 
 class RpcInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels."""
+    """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels.
 
-    def __init__(self, metrics: Metrics, rpcs: Mapping[str, Rpc]) -> None:
+    With an authenticator, RPCs that it turns away end before their first message is read.
+    """
+
+    def __init__(
+        self, metrics: Metrics, rpcs: Mapping[str, Rpc], authenticator: Authenticator | None = None
+    ) -> None:
         self._metrics = metrics
         self._rpcs = rpcs
+        self._authenticator = authenticator
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         """The wrapped handler, built once per method; unknown methods get one that says so."""
         method = handler_call_details.method
+        if self._authenticator is not None:
+            try:
+                self._authenticator.admit(method, handler_call_details.invocation_metadata)
+            except StatusError as refusal:
+                return self._refuse(self._rpcs.get(method, UNKNOWN_RPC), refusal)
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
         if handler is None or method not in self._rpcs:
-            return grpc.stream_stream_rpc_method_handler(self._refuse_unknown)
+            return self._refuse(UNKNOWN_RPC, Unsupported("no such method"))
         self._wrapped[method] = self._wrap(handler, self._rpcs[method])
         return self._wrapped[method]
 
@@ -98,11 +118,16 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    async def _refuse_unknown(self, _requests: AsyncIterator[bytes], context: Context) -> None:
-        async def work() -> None:
-            raise Unsupported("no such method")
+    def _refuse(self, rpc: Rpc, refusal: StatusError) -> Any:
+        """A handler for any kind of RPC: it reads no message, and ends the RPC with this status."""
 
-        await self._observe(UNKNOWN_RPC, context, work)
+        async def work() -> None:
+            raise refusal
+
+        async def call(_requests: AsyncIterator[bytes], context: Context) -> None:
+            await self._observe(rpc, context, work)
+
+        return grpc.stream_stream_rpc_method_handler(call)
 
     async def _observe(self, rpc: Rpc, context: Context, work: Callable[[], Awaitable[T]]) -> T:
         """Run the RPC; count it once, whatever its end; turn exceptions into a status."""

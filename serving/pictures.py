@@ -1,4 +1,7 @@
-"""Picture files to pixels and back, in a few threads beside the event loop. Knows no tokens, no RPCs."""
+"""Picture files to pixels and back, in a few threads beside the event loop. Knows no tokens, no RPCs.
+
+Decoding in processes of their own is `isolated_pictures`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class PicturePool:
 
     async def read(self, file: bytes, limits: ImageLimits) -> Pixels:
         """Pixels of a picture file. Raises ImageError."""
-        return await self.run(partial(_read, file, limits))
+        return await self.run(partial(self._decode, file, limits))
 
     async def write(self, pixels: Pixels, form: OutputForm) -> Picture:
         """Pixels as bytes in the form that was asked for."""
@@ -37,13 +40,12 @@ class PicturePool:
         """Run this in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    def _decode(self, file: bytes, limits: ImageLimits) -> Pixels:
+        return read_image(file, limits=limits, formats=SERVICE_FORMATS)
+
     def stop(self) -> None:
         """Let running work end, forget what waits."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _read(file: bytes, limits: ImageLimits) -> Pixels:
-    return read_image(file, limits=limits, formats=SERVICE_FORMATS)
 
 
 def _write(pixels: Pixels, form: OutputForm) -> bytes:

@@ -13,6 +13,7 @@ from serving.config import BYTES_PER_PIXEL_IN_WORK, ServingConfig
 from serving.metrics.server import Metrics
 from serving.model import ServedModel
 from serving.pictures import PicturePool
+from serving.rate_limit import spend_picture
 from serving.rates import apply_rate, rate_kind
 from serving.status import InvalidRequest
 from serving.trace import RequestTrace
@@ -39,13 +40,18 @@ class Pipeline:
     """Runs commands on one model."""
 
     def __init__(
-        self, model: ServedModel, config: ServingConfig, admission: Admission, metrics: Metrics
+        self,
+        model: ServedModel,
+        config: ServingConfig,
+        admission: Admission,
+        metrics: Metrics,
+        pictures: PicturePool,
     ) -> None:
         self.model = model
         self._config = config
         self._admission = admission
         self._metrics = metrics
-        self._pictures = PicturePool(config.effective_image_threads)
+        self._pictures = pictures
         self._encoder = MicroBatcher(
             "encode",
             self._encode_batch,
@@ -74,6 +80,7 @@ class Pipeline:
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
+        spend_picture(command.source.area_px)
         with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)
@@ -84,6 +91,7 @@ class Pipeline:
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
+        spend_picture(sequence.source.area_px)
         with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source)):
             pixels = await self._decoder.submit(sequence, realism, trace)
             with trace.measure("image_encode", "executing"):

@@ -25,10 +25,14 @@ from serving.admission import Admission, ServerState
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
+from serving.isolated_pictures import open_pictures
 from serving.metrics.server import Metrics, Rpc
 from serving.model import ServedModel, load_and_warm_up, load_tokenizer
+from serving.pictures import PicturePool
 from serving.pipeline import Pipeline
 from serving.probes import Probes
+from serving.reloaded_files import SetupError
+from serving.security import Security
 from tessera.v1 import model_service_pb2, model_service_pb2_grpc, tokenizer_service_pb2
 from tokenizer.errors import TokenizerError
 
@@ -55,6 +59,7 @@ class TesseraServer:
             max_size_bytes=config.max_queue_size_bytes,
             metrics=self.metrics,
         )
+        self.security = Security(config, self.metrics.registry, self._rpcs, self.metrics.rejected)
         self._health = health.DrainingHealthServicer((service.SERVICE, model_service.SERVICE))
         self._tokenizer_service = service.TokenizerServicer(config, self.admission, self.metrics)
         self._model_service = model_service.ModelServicer(config, self.admission, _version("tessera"))
@@ -74,7 +79,8 @@ class TesseraServer:
         return self._probes.port if self._probes else 0
 
     async def start(self) -> None:
-        """Bind both ports and answer health. Raises OSError if a port is taken."""
+        """Bind both ports and answer health. Raises OSError if a port is taken, SetupError for bad files."""
+        self.security.open(self.config.host)
         self.metrics.build(version=_version("tessera"), onnxruntime=_onnxruntime_version())
         self._probes = Probes(
             self.config.metrics_host, self.config.metrics_port, exposition=self.metrics.exposition
@@ -86,14 +92,15 @@ class TesseraServer:
             self._probes.stop()
             raise OSError(f"cannot listen on {self.config.host}:{self.config.port}: {error}") from error
         self._probes.start()
+        self.security.follow()
         self._heartbeat = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def load(self) -> None:
-        """Load and warm up the model, then serve. Raises ArtifactError or ProviderError."""
+        """Load and warm up the model, then serve. Raises ArtifactError, ProviderError or SetupError."""
         given = self._given
         load = load_tokenizer if given is None else (lambda _config: given)
         model = await asyncio.to_thread(load_and_warm_up, self.config, load)
-        self._attach(model)
+        self._attach(model, await asyncio.to_thread(open_pictures, self.config, self.security.metrics))
         await self._health.set_serving()
         self.admission.state = ServerState.SERVING
         self._set_ready(model, ready=True)
@@ -115,6 +122,7 @@ class TesseraServer:
             await self._grpc.stop(_STOP_GRACE_S)
         if self._pipeline is not None:
             await self._pipeline.stop()
+        await self.security.stop()
         if self._heartbeat is not None:
             self._heartbeat.cancel()
             await asyncio.gather(self._heartbeat, return_exceptions=True)
@@ -123,7 +131,8 @@ class TesseraServer:
 
     def _build_grpc(self) -> tuple[Any, int]:
         server = grpc.aio.server(
-            interceptors=(RpcInterceptor(self.metrics, self._rpcs),), options=channel_options(self.config)
+            interceptors=(RpcInterceptor(self.metrics, self._rpcs, self.security.authenticator),),
+            options=channel_options(self.config),
         )
         server.add_generic_rpc_handlers((self._tokenizer_service.handlers(),))
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(  # type: ignore[no-untyped-call]
@@ -132,9 +141,9 @@ class TesseraServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (service.SERVICE, model_service.SERVICE, health.SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        return server, server.add_insecure_port(f"{self.config.host}:{self.config.port}")
+        return server, self.security.add_port(server, f"{self.config.host}:{self.config.port}")
 
-    def _attach(self, model: ServedModel) -> None:
+    def _attach(self, model: ServedModel, pictures: PicturePool) -> None:
         ref = model.ref
         self.metrics.model_loaded(
             name=ref.name,
@@ -147,7 +156,7 @@ class TesseraServer:
         self.metrics.queue_limits(
             items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes
         )
-        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics)
+        self._pipeline = Pipeline(model, self.config, self.admission, self.metrics, pictures)
         self._pipeline.start()
         self._tokenizer_service.attach(self._pipeline)
         self._model_service.attach(model)
@@ -192,7 +201,7 @@ async def _run(config: ServingConfig, tokenizer: Tokenizer | None) -> int:
         await asked_to_stop.wait()
         await _drain_unless(asked_again, server)
         return 0
-    except (OSError, TokenizerError) as error:
+    except (OSError, TokenizerError, SetupError) as error:
         _log.error("cannot serve", reason=getattr(error, "reason", "OS_ERROR"), text=str(error))
         return 1
     finally:

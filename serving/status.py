@@ -6,7 +6,11 @@ StatusError                 raised by serving itself
 ├── StreamTooShort          FAILED_PRECONDITION   CODESTREAM_TRUNCATED
 ├── Unsupported             UNIMPLEMENTED
 ├── QueueFull               RESOURCE_EXHAUSTED, with the time after which to try again
+├── RateLimited             RESOURCE_EXHAUSTED, with the quota that is spent
+├── Unauthenticated         UNAUTHENTICATED       TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED
+├── ScopeMissing            PERMISSION_DENIED
 ├── NotReady, Draining      UNAVAILABLE
+├── DecoderLost             UNAVAILABLE
 └── DeadlineUnmeetable      DEADLINE_EXCEEDED
     └── DeadlinePassed      the same, after the request was accepted
 TokenizerError              see tokenizer/errors.py; what a caller of the library can cause
@@ -98,6 +102,30 @@ class QueueFull(StatusError):
         self.bound = bound
 
 
+class RateLimited(StatusError):
+    """This key has spent its share; `quota` is pictures or megapixels."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, quota: str, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, metadata={"quota": quota})
+
+
+class Unauthenticated(StatusError):
+    """No key, or none that is known here."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "TOKEN_INVALID"
+
+
+class ScopeMissing(StatusError):
+    """The key is good, but not for this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "SCOPE_MISSING"
+
+
 class NotReady(StatusError):
     """The model is still loading."""
 
@@ -110,6 +138,13 @@ class Draining(StatusError):
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "SERVER_DRAINING"
+
+
+class DecoderLost(StatusError):
+    """The process that decoded this picture was ended by somebody else; a new one is there soon."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "DECODER_LOST"
 
 
 class DeadlineUnmeetable(StatusError):
@@ -229,6 +264,11 @@ def _details(failure: Failure, request_id: str) -> list[Message]:
             field=failure.field, description=failure.message
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if failure.reason == RateLimited.reason:
+        quota = error_details_pb2.QuotaFailure.Violation(
+            subject=failure.metadata["quota"], description=failure.message
+        )
+        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
     if failure.retry_after_s is not None:
         delay = Duration()
         delay.FromNanoseconds(int(failure.retry_after_s * 1e9))

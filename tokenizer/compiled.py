@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -73,20 +74,41 @@ def machine_code_folder() -> Path | None:
 
     One folder per state of the sources and kind of processor. numba by itself looks at the file of the
     outermost function only: it would keep stale copies of what that calls, and fail on classes that are gone.
+    numba writes even where it only reads, so code in a place that cannot be written to, as in a container
+    image, is copied to the first that can.
     """
     here = Path(__file__).parent
     try:
         sources = b"".join((here / name).read_bytes() for name in _SOURCES)
     except OSError:  # no files: imported from a zip, or frozen
         return None
-    key = sources + __version__.encode() + get_host_cpu_name().encode()
-    name = f"tessera-{hashlib.sha256(key).hexdigest()[:16]}"
-    homes = (os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"), "~/.cache")
-    for parent in (*homes, str(here / "__pycache__")):
-        path = os.path.expanduser(parent or "~")
-        if parent and not path.startswith("~") and _is_writable(Path(path) / name):
-            return Path(path) / name
+    # NUMBA_CPU_NAME asks for code that other processors can run, too.
+    settings: Any = config
+    target = settings.CPU_NAME or get_host_cpu_name()
+    name = f"tessera-{hashlib.sha256(sources + __version__.encode() + target.encode()).hexdigest()[:16]}"
+    folders = [Path(parent) / name for parent in _cache_homes(here)]
+    for folder in folders:
+        if _is_writable(folder):
+            _fill_if_empty(folder, folders)
+            return folder
     return None
+
+
+def _cache_homes(here: Path) -> list[str]:
+    asked = (os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"), "~/.cache")
+    homes = (os.path.expanduser(parent) for parent in (*asked, str(here / "__pycache__")) if parent)
+    return [path for path in homes if not path.startswith("~")]
+
+
+def _fill_if_empty(folder: Path, sources: list[Path]) -> None:
+    """Copy what another of these places holds; a copy that fails or is cut short only costs time later."""
+    with suppress(OSError):
+        if any(folder.iterdir()):
+            return
+        for source in sources:
+            if source != folder and source.is_dir() and any(source.iterdir()):
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                return
 
 
 def _is_writable(folder: Path) -> bool:

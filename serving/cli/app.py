@@ -9,8 +9,12 @@ from typing import Annotated
 
 import typer
 
+<<<<<<< HEAD
 from serving.batch.errors import BatchError
 from serving.cli import batch, local, remote
+=======
+from serving.cli import keys, local, remote
+>>>>>>> main
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -29,8 +33,12 @@ app = typer.Typer(
 )
 client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client, name="client")
+<<<<<<< HEAD
 data_sets = typer.Typer(no_args_is_help=True, help="Whole data sets, resumable.", epilog=EXIT_CODES)
 app.add_typer(data_sets, name="batch")
+=======
+app.add_typer(keys.keys, name="keys")
+>>>>>>> main
 
 
 def main() -> None:
@@ -75,3 +83,5 @@ for command in (local.encode, local.decode, local.truncate, local.info, remote.s
 data_sets.command("encode")(one_line_errors(batch.batch_encode))
 client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))
+keys.keys.command("new")(one_line_errors(keys.new))
+keys.keys.command("check")(one_line_errors(keys.check))

@@ -19,7 +19,15 @@ from tokenizer.sequence import TokenSequence
 if TYPE_CHECKING:
     from serving.client import TokenizerClient
 
-_LIBRARIES_OF_SERVING = ("grpc", "google", "pydantic", "pydantic_settings", "prometheus_client", "structlog")
+_LIBRARIES_OF_SERVING = (
+    "cryptography",
+    "google",
+    "grpc",
+    "prometheus_client",
+    "pydantic",
+    "pydantic_settings",
+    "structlog",
+)
 
 
 class ServerError(Exception):

@@ -38,7 +38,7 @@ class Metrics:
     """All series of one server. `rpcs` are the methods that it serves."""
 
     def __init__(self, rpcs: Iterable[Rpc]) -> None:
-        self._registry = CollectorRegistry()
+        self.registry = self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)

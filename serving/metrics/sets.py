@@ -22,7 +22,15 @@ BITS_PER_PIXEL = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0)
 OPS = ("encode", "decode")
 WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate")
 STREAM_METHODS = ("EncodeStream", "DecodeStream")
-REJECTIONS = ("queue_items", "queue_bytes", "concurrency", "deadline_unmeetable", "draining", "not_ready")
+REJECTIONS = (
+    "queue_items",
+    "queue_bytes",
+    "concurrency",
+    "rate_limit",
+    "deadline_unmeetable",
+    "draining",
+    "not_ready",
+)
 PLACES = ("parsing", "queued", "decoding", "executing", "streaming")
 STAGES = {
     "encode": ("parse", "image_decode", "queue", "inference"),

@@ -51,3 +51,29 @@ def test_a_home_that_cannot_be_written_to_is_passed_over(tmp_path: Path) -> None
 def test_no_home_at_all_is_no_error() -> None:
     _, answers = run(HOME="")
     assert answers == "[1, 0]"
+
+
+def test_code_that_can_only_be_read_is_copied_to_where_it_can_be_used(tmp_path: Path) -> None:
+    image, cache = tmp_path / "image", tmp_path / "cache"
+    made, _ = run(NUMBA_CACHE_DIR=str(image), HOME="")
+    files = {file.name for file in image.rglob("*.nb?")}
+    assert files
+    # As root may write everywhere, a file stands in for a folder that no new one can be made in.
+    Path(made).rename(tmp_path / "kept")
+    image.rmdir()
+    image.write_bytes(b"")
+    shipped = tmp_path / "home" / ".cache" / Path(made).name
+    shipped.parent.mkdir(parents=True)
+    (tmp_path / "kept").rename(shipped)
+    folder, answers = run(NUMBA_CACHE_DIR=str(image), XDG_CACHE_HOME=str(cache), HOME=str(tmp_path / "home"))
+    assert Path(folder).parent == cache
+    assert {file.name for file in Path(folder).rglob("*.nb?")} == files
+    assert answers == "[1, 0]"
+
+
+def test_code_for_a_named_processor_lies_apart_from_code_for_this_one(tmp_path: Path) -> None:
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path)}
+    native, _ = run(**cache)
+    portable, answers = run(**cache, NUMBA_CPU_NAME="generic")
+    assert portable != native
+    assert answers == "[1, 0]"

@@ -1,0 +1,158 @@
+"""Whose RPC is this, and may they? Looks at a method and its metadata alone, before any message is read.
+
+authorization: Bearer tsr_...  ──  Unauthenticated TOKEN_MISSING | TOKEN_INVALID | TOKEN_EXPIRED
+                               ──  ScopeMissing
+                               ──  RateLimited, where the key has spent its pictures
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from serving import rate_limit
+from serving.api_keys import KEY_PATTERN, ApiKey, Scope, hash_of
+from serving.metrics.security import SecurityMetrics
+from serving.metrics.server import Rpc
+from serving.rate_limit import Allowance, KeyBudget, RateLimits
+from serving.status import ScopeMissing, Unauthenticated
+
+AUTHORIZATION_KEY = "authorization"
+_SCHEME = "bearer "
+
+_EXEMPT_SERVICES = ("grpc.health.v1.Health",)
+_REFLECTION_PREFIX = "grpc.reflection."
+_SERVICE_SCOPES = {"tessera.v1.ModelService": Scope.INFO}
+_METHOD_SCOPES = {
+    "Encode": Scope.ENCODE,
+    "EncodeStream": Scope.ENCODE,
+    "EncodeMany": Scope.ENCODE,
+    "Decode": Scope.DECODE,
+    "DecodeStream": Scope.DECODE,
+    "DecodeMany": Scope.DECODE,
+    "Truncate": Scope.TRUNCATE,
+}
+_BULK_METHODS = ("EncodeMany", "DecodeMany")
+
+
+class Authenticator:
+    """Lets callers in by their key. `keys` gives those in force; they may change at any time."""
+
+    def __init__(
+        self,
+        keys: Callable[[], tuple[ApiKey, ...]],
+        rpcs: Mapping[str, Rpc],
+        default_limits: RateLimits,
+        metrics: SecurityMetrics,
+        *,
+        open_reflection: bool,
+        on_rate_limited: Callable[[str, str], None],
+    ) -> None:
+        self._keys = keys
+        self._scopes = {path: _scope_of(rpc) for path, rpc in rpcs.items()}
+        self._exempt = {path for path, rpc in rpcs.items() if _is_exempt(rpc, open_reflection)}
+        self._rpcs = rpcs
+        self._default_limits = default_limits
+        self._metrics = metrics
+        self._on_rate_limited = on_rate_limited
+        self._budgets: dict[str, KeyBudget] = {}
+        self._budgeted: tuple[ApiKey, ...] = ()
+
+    def admit(self, path: str, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """Let this RPC in, and bind who pays for it to the task. Raises StatusError.
+
+        Methods that do not exist need a key, too, so that nobody without one learns which do.
+        """
+        rate_limit.begin(None)
+        if path in self._exempt:
+            return
+        key = self._key_of(metadata)
+        structlog.contextvars.bind_contextvars(key=key.name)
+        scope = self._scopes.get(path)
+        if scope is not None and scope not in key.scopes:
+            self._metrics.auth_failed("scope")
+            raise ScopeMissing(f"this key lacks the scope {scope.value!r}", metadata={"scope": scope.value})
+        if scope is not None and scope is not Scope.INFO:
+            self._charge(path, key)
+
+    def _key_of(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> ApiKey:
+        given = [value for name, value in metadata or () if name == AUTHORIZATION_KEY]
+        if not given:
+            self._metrics.auth_failed("missing")
+            raise Unauthenticated("send the metadata 'authorization: Bearer <key>'", reason="TOKEN_MISSING")
+        key = self._find(_bearer(given[0])) if len(given) == 1 else None
+        if key is None:
+            self._metrics.auth_failed("invalid")
+            raise Unauthenticated("this is no key of this server", reason="TOKEN_INVALID")
+        if key.has_expired:
+            self._metrics.auth_failed("expired")
+            raise Unauthenticated("this key has expired", reason="TOKEN_EXPIRED")
+        return key
+
+    def _find(self, token: str | None) -> ApiKey | None:
+        """The entry of this token. Every entry is compared, whole: time tells nothing about them."""
+        if token is None:
+            return None
+        digest, found = hash_of(token), None
+        for key in self._keys():
+            if hmac.compare_digest(digest, key.sha256):
+                found = key
+        return found
+
+    def _charge(self, path: str, key: ApiKey) -> None:
+        method = self._rpcs[path][2]
+        allowance = Allowance(
+            method,
+            self._budget_of(key),
+            is_bulk=method in _BULK_METHODS,
+            on_refusal=lambda name: self._on_rate_limited(name, "rate_limit"),
+        )
+        rate_limit.begin(allowance)
+        allowance.enter()
+
+    def _budget_of(self, key: ApiKey) -> KeyBudget:
+        keys = self._keys()
+        if keys is not self._budgeted:
+            self._follow(keys)
+        # A reload between finding the key and here may have dropped it: then it pays for nothing more.
+        return self._budgets.get(key.sha256) or KeyBudget(self._limits_of(key))
+
+    def _follow(self, keys: tuple[ApiKey, ...]) -> None:
+        """Buckets for these keys; what is spent stays spent where the limits are as before."""
+        old, self._budgets, self._budgeted = self._budgets, {}, keys
+        for key in keys:
+            limits = self._limits_of(key)
+            before = old.get(key.sha256)
+            same = before is not None and before.limits == limits
+            self._budgets[key.sha256] = before if before is not None and same else KeyBudget(limits)
+
+    def _limits_of(self, key: ApiKey) -> RateLimits:
+        default = self._default_limits
+        return RateLimits(
+            key.pictures_per_s if key.pictures_per_s is not None else default.pictures_per_s,
+            key.megapixels_per_s if key.megapixels_per_s is not None else default.megapixels_per_s,
+            key.burst_s if key.burst_s is not None else default.burst_s,
+        )
+
+
+def _bearer(value: str | bytes) -> str | None:
+    """The key in `Bearer <key>` if it looks like one of ours; the scheme's case does not count (RFC 7235)."""
+    if not isinstance(value, str) or value[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    token = value[len(_SCHEME) :].strip(" ")
+    return token if KEY_PATTERN.fullmatch(token) else None
+
+
+def _is_exempt(rpc: Rpc, open_reflection: bool) -> bool:
+    service = rpc[1]
+    return service in _EXEMPT_SERVICES or (open_reflection and service.startswith(_REFLECTION_PREFIX))
+
+
+def _scope_of(rpc: Rpc) -> Scope | None:
+    """What a key needs for this RPC; None: any key will do. A new RPC of ours must be listed above."""
+    _, service, method = rpc
+    if service.startswith("grpc."):
+        return None
+    return _SERVICE_SCOPES[service] if service in _SERVICE_SCOPES else _METHOD_SCOPES[method]
