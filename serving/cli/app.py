@@ -9,12 +9,8 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
 from serving.batch.errors import BatchError
-from serving.cli import batch, local, remote
-=======
-from serving.cli import keys, local, remote
->>>>>>> main
+from serving.cli import batch, keys, local, remote
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -33,12 +29,9 @@ app = typer.Typer(
 )
 client = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client, name="client")
-<<<<<<< HEAD
 data_sets = typer.Typer(no_args_is_help=True, help="Whole data sets, resumable.", epilog=EXIT_CODES)
 app.add_typer(data_sets, name="batch")
-=======
 app.add_typer(keys.keys, name="keys")
->>>>>>> main
 
 
 def main() -> None:
