@@ -12,7 +12,7 @@ SHARDS = $(wildcard $(DATA)/train/permissive-*.tar)
 LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format proto train model export quantize serve bench lock rules replay-dockerfile clean
+.PHONY: help demo test test-slow check format proto proto-release train model export quantize serve bench lock rules replay-dockerfile clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,11 +38,12 @@ test: $(VENV)/.dev ## All tests but the slow ones
 test-slow: $(VENV)/.dev ## The slow tests
 	$(BIN)/pytest -m slow
 
-check: $(VENV)/.dev ## Lint, format, types, architecture
+check: $(VENV)/.dev ## Lint, format, types, architecture, the API
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_architecture.py
+	sh proto/check.sh
 
 format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
@@ -50,6 +51,9 @@ format: $(VENV)/.dev ## Format the code
 
 proto: $(VENV)/.dev ## Generate the gRPC stubs again
 	PYTHON=$(abspath $(BIN))/python sh proto/generate.sh
+
+proto-release: ## Take the .proto files as the released API: a step of a release
+	sh proto/check.sh --release
 
 train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes); START=checkpoint to begin with
 	$(BIN)/python -m training train --recipe $(RECIPE) --folder $(RUN) $(addprefix --start ,$(START)) \

@@ -5,7 +5,14 @@
       └ refused
 
 A batch is whatever waits when the worker becomes free: nobody waits for company, since on a CPU the cost
-of a batch grows with its size. All state belongs to the event loop; only `work` runs in the thread.
+of a batch grows with its size.
+
+Items of bulk streams stand in a lane of their own, which is looked at only while the queue is empty: they
+take the model time that single requests leave, and count neither against the limit of the queue nor in its
+expected wait. At most the one bulk batch in work is ever in front of a single request. Whoever submits bulk
+items bounds how many there are (`serving/bulk.py`).
+
+All state belongs to the event loop; only `work` runs in the thread.
 """
 
 from __future__ import annotations
@@ -58,6 +65,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._max_queue_items = max_queue_items
         self._metrics = metrics
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._bulk: deque[_Waiting[Item, Result]] = deque()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"tessera-{op}")
         self._runner: asyncio.Task[None] | None = None
@@ -73,24 +81,28 @@ class MicroBatcher(Generic[Item, Result]):
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
-        for waiting in self._queue:
-            waiting.future.cancel()
-        self._queue.clear()
+        for lane in (self._queue, self._bulk):
+            for waiting in lane:
+                waiting.future.cancel()
+            lane.clear()
         # A thread inside the model cannot be stopped; it ends with its batch.
         self._thread.shutdown(wait=False)
 
     @property
     def expected_wait_s(self) -> float:
-        """How long a new item would wait, from the recent time per item."""
+        """How long a new single request would wait, from the recent time per item."""
         return (len(self._queue) + self._busy_items) * self._seconds_per_item
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
-        """The result of this item. Raises QueueFull, DeadlineUnmeetable, or what `work` raised for it."""
-        self._check_room(trace)
+        """The result of this item. Raises what `work` raised for it, or DeadlineUnmeetable; a single request
+        is also refused with QueueFull.
+        """
+        if not trace.is_bulk:
+            self._check_room(trace)
         trace.place = "queued"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, key, trace, future)
-        self._queue.append(waiting)
+        (self._bulk if trace.is_bulk else self._queue).append(waiting)
         self._report_queue()
         self._wake.set()
         try:
@@ -116,32 +128,33 @@ class MicroBatcher(Generic[Item, Result]):
 
     def _forget(self, waiting: _Waiting[Item, Result]) -> None:
         """Free the place of a request that was cancelled while it waited."""
-        if waiting in self._queue:
-            self._queue.remove(waiting)
-            self._report_queue()
+        for lane in (self._queue, self._bulk):
+            if waiting in lane:
+                lane.remove(waiting)
+        self._report_queue()
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            batch = self._take()
+            batch = self._take(self._queue) or self._take(self._bulk)
             if batch:
                 await self._execute(batch)
-            if not self._queue:
+            if not self._queue and not self._bulk:
                 self._wake.clear()
 
-    def _take(self) -> list[_Waiting[Item, Result]]:
+    def _take(self, lane: deque[_Waiting[Item, Result]]) -> list[_Waiting[Item, Result]]:
         """The oldest item and those behind it with the same key; late and abandoned ones are dropped."""
         batch: list[_Waiting[Item, Result]] = []
         kept: deque[_Waiting[Item, Result]] = deque()
-        while self._queue and len(batch) < self._max_batch_size:
-            waiting = self._queue.popleft()
+        while lane and len(batch) < self._max_batch_size:
+            waiting = lane.popleft()
             if self._is_lost(waiting):
                 continue
             if not batch or waiting.key == batch[0].key:
                 batch.append(waiting)
             else:
                 kept.append(waiting)
-        self._queue.extendleft(reversed(kept))
+        lane.extendleft(reversed(kept))
         self._report_queue()
         return batch
 
@@ -164,7 +177,9 @@ class MicroBatcher(Generic[Item, Result]):
             waited = start - waiting.since
             waiting.trace.add("queue", waited)
             waiting.trace.place = "executing"
-            self._metrics.waited(self._op, waited)
+            if not waiting.trace.is_bulk:
+                # What a single request meets: alerts and autoscaling follow it.
+                self._metrics.waited(self._op, waited)
         try:
             await self._call(batch, trigger)
         except Exception as error:

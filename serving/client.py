@@ -13,13 +13,13 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 from PIL import Image
 
 from serving import limits
 from serving.client_channel import channel_options
 from serving.client_errors import RequestTooLarge, ServiceError, service_error
+from serving.client_health import health_check, health_request, is_serving
 from tessera.v1 import model_service_pb2 as model_pb
 from tessera.v1 import model_service_pb2_grpc as model_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb
@@ -209,9 +209,7 @@ class TokenizerClient:
 
     def is_serving(self, service: str = "") -> bool:
         """What the standard health check says of the server, or of one of its services."""
-        stub = health_pb2_grpc.HealthStub(self._channel)
-        reply = self._call(stub.Check, health_pb2.HealthCheckRequest(service=service))
-        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+        return is_serving(self._call(health_check(self._channel), health_request(service)))
 
     def _image(self, image: Picture) -> types.Image:
         """A file goes as it is; pixels go raw where they fit, and as PNG where they do not."""

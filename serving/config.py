@@ -77,6 +77,14 @@ class ServingConfig(SecuritySettings):
         16, ge=1, description="Tokens in the first chunk of EncodeStream; each chunk doubles the sum."
     )
 
+    max_stream_window_items: int = Field(
+        16, ge=1, le=1024, description="Most items of one EncodeMany or DecodeMany in work."
+    )
+    max_bulk_streams: int = Field(16, ge=1, description="Most EncodeMany and DecodeMany RPCs in work.")
+    stream_idle_timeout_s: float = Field(
+        60.0, gt=0, le=86_400, description="End such an RPC after it only waited for its client this long."
+    )
+
     drain_delay_s: float = Field(
         0.0, ge=0, description="After SIGTERM, time in which new RPCs are still served."
     )

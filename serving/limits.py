@@ -14,6 +14,9 @@ MAX_RESPONSE_SIZE_BYTES = 64 * MIB
 # `too_many_pings` (its own default allows one ping in five minutes).
 CLIENT_KEEPALIVE_S = 30
 SERVER_MIN_PING_INTERVAL_S = 20
+# The server pings too; a peer that does not answer in this time is gone.
+SERVER_KEEPALIVE_S = 60
+KEEPALIVE_TIMEOUT_S = 20
 
 ERROR_DOMAIN = "tessera.v1"
 REQUEST_ID_KEY = "x-request-id"

@@ -81,7 +81,7 @@ class Pipeline:
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
         spend_picture(command.source.area_px)
-        with self._admission.memory(trace.method, "encode", _size_in_work(command.source)):
+        async with self._admission.memory(trace, "encode", _size_in_work(command.source)):
             pixels = await self._pixels(command, trace)
             key = _EncodeKey(command.coding, command.canvas_area_px)
             whole = await self._encoder.submit(pixels, key, trace)
@@ -92,7 +92,7 @@ class Pipeline:
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
         spend_picture(sequence.source.area_px)
-        with self._admission.memory(trace.method, "decode", _size_in_work(sequence.source)):
+        async with self._admission.memory(trace, "decode", _size_in_work(sequence.source)):
             pixels = await self._decoder.submit(sequence, realism, trace)
             with trace.measure("image_encode", "executing"):
                 picture = await self._pictures.write(pixels, form)

@@ -224,6 +224,9 @@ def server_info(config: ServingConfig, version: str, *, ready: bool) -> model_pb
         max_batch_item_count=config.max_batch_size,
         default_deadline=duration(config.default_deadline_s),
         max_realism_step_count=MAX_STEPS,
+        max_stream_window_item_count=config.max_stream_window_items,
+        max_bulk_stream_count=config.max_bulk_streams,
+        stream_idle_timeout=duration(config.stream_idle_timeout_s),
     )
     files = (types.IMAGE_FORMAT_PNG, types.IMAGE_FORMAT_JPEG, types.IMAGE_FORMAT_WEBP)
     return model_pb.GetServerInfoResponse(

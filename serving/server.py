@@ -56,6 +56,7 @@ class TesseraServer:
         self.admission = Admission(
             max_rpcs=config.max_concurrent_rpcs,
             max_truncates=config.max_concurrent_truncates,
+            max_bulk_streams=config.max_bulk_streams,
             max_size_bytes=config.max_queue_size_bytes,
             metrics=self.metrics,
         )
@@ -273,13 +274,15 @@ def channel_options(config: ServingConfig) -> list[tuple[str, int]]:
         # Two servers on one port would share its connections without a word.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Finds clients that vanished without a word, whose RPCs would otherwise stay for hours.
+        ("grpc.keepalive_time_ms", 1000 * limits.SERVER_KEEPALIVE_S),
+        ("grpc.keepalive_timeout_ms", 1000 * limits.KEEPALIVE_TIMEOUT_S),
         ("grpc.http2.min_ping_interval_without_data_ms", 1000 * limits.SERVER_MIN_PING_INTERVAL_S),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000 * limits.SERVER_MIN_PING_INTERVAL_S),
     ]
     if config.max_connection_age_s:
+        # New RPCs go elsewhere; those in work have all the time they need (a grace would cut bulk streams).
         options.append(("grpc.max_connection_age_ms", int(1000 * config.max_connection_age_s)))
-        # Long enough for any RPC with the default deadline.
-        options.append(("grpc.max_connection_age_grace_ms", int(1000 * config.default_deadline_s)))
     return options
 
 

@@ -15,6 +15,7 @@ import grpc
 
 from serving import convert, replies
 from serving.admission import Admission
+from serving.bulk import BulkService
 from serving.commands import EncodeCommand, Encoded
 from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
@@ -35,12 +36,13 @@ _PARSE_INLINE_BYTES = 16 * 1024
 
 
 class TokenizerServicer:
-    """The five RPCs, on one pipeline that arrives once the model is loaded."""
+    """The seven RPCs, on one pipeline that arrives once the model is loaded."""
 
     def __init__(self, config: ServingConfig, admission: Admission, metrics: Metrics) -> None:
         self._config = config
         self._admission = admission
         self._metrics = metrics
+        self._bulk = BulkService(config, admission, metrics)
         self._attached: Pipeline | None = None
 
     def attach(self, pipeline: Pipeline) -> None:
@@ -54,6 +56,8 @@ class TokenizerServicer:
             "EncodeStream": self._stream("EncodeStream", self._encode_stream, pb.EncodeStreamResponse),
             "Decode": self._unary("Decode", self._decode, pb.DecodeResponse),
             "DecodeStream": self._stream("DecodeStream", self._decode_stream, pb.DecodeStreamResponse),
+            "EncodeMany": self._bulk.handler("EncodeMany", self._encode, pb.EncodeManyResponse),
+            "DecodeMany": self._bulk.handler("DecodeMany", self._decode, pb.DecodeManyResponse),
             "Truncate": self._unary("Truncate", self._truncate, pb.TruncateResponse),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)

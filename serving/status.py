@@ -12,7 +12,8 @@ StatusError                 raised by serving itself
 ├── NotReady, Draining      UNAVAILABLE
 ├── DecoderLost             UNAVAILABLE
 └── DeadlineUnmeetable      DEADLINE_EXCEEDED
-    └── DeadlinePassed      the same, after the request was accepted
+    ├── DeadlinePassed      the same, after the request was accepted
+    └── StreamIdle          a bulk stream whose client neither sends nor reads
 TokenizerError              see tokenizer/errors.py; what a caller of the library can cause
 anything else               INTERNAL, with an error id; the stack stays in the log
 """
@@ -158,6 +159,12 @@ class DeadlinePassed(DeadlineUnmeetable):
     """The request was accepted, and its time ran out on the way."""
 
 
+class StreamIdle(DeadlineUnmeetable):
+    """A bulk stream only waited for its client, for longer than it may."""
+
+    reason = "STREAM_IDLE"
+
+
 # Library errors that are not simply wrong arguments. The nearest class of the error decides.
 _LIBRARY_CODES: dict[type[Exception], grpc.StatusCode] = {
     errors.ImageError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -177,6 +184,7 @@ _LIBRARY_FIELDS: dict[type[Exception], str] = {
 
 INVALID_REASONS = (
     "REQUEST_MALFORMED",
+    "ITEM_ID_NOT_INCREASING",
     "IMAGE_INVALID",
     "IMAGE_MISSING",
     "IMAGE_FORMAT_UNSUPPORTED",
@@ -246,12 +254,18 @@ def failure_of(error: Exception) -> Failure:
 
 def trailing_metadata(failure: Failure, request_id: str) -> Metadata:
     """The rich status, and for a client that should wait, for how long."""
-    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
-    status.details.extend(_packed(detail) for detail in _details(failure, request_id))
+    status = rich_status(failure, request_id)
     metadata: Metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
     if failure.retry_after_s is not None:
         metadata += ((RETRY_PUSHBACK_KEY, str(math.ceil(failure.retry_after_s * 1000))),)
     return metadata
+
+
+def rich_status(failure: Failure, request_id: str) -> status_pb2.Status:
+    """The status with all its details; an item of a bulk stream carries it in its place."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
+    status.details.extend(_packed(detail) for detail in _details(failure, request_id))
+    return status
 
 
 def _details(failure: Failure, request_id: str) -> list[Message]:

@@ -16,6 +16,9 @@ class RequestTrace:
     deadline: float
     """On the clock of `time.monotonic`."""
 
+    is_bulk: bool = False
+    """True for an item of a bulk stream: it waits for room where a single request would be refused."""
+
     started: float = field(default_factory=time.monotonic)
     place: str = "parsing"
     """parsing, decoding, queued, executing or streaming: where a client that leaves finds the request."""

@@ -38,10 +38,10 @@ class Metrics:
     """All series of one server. `rpcs` are the methods that it serves."""
 
     def __init__(self, rpcs: Iterable[Rpc]) -> None:
-        self.registry = self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
         self._model = "unknown"
         self._declare_rpcs()
         self._declare_work()
@@ -52,7 +52,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """What /metrics answers."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
     # RPCs ------------------------------------------------------------------------------------------------
 
@@ -194,13 +194,13 @@ class Metrics:
     # Declarations ----------------------------------------------------------------------------------------
 
     def _counter(self, name: str, text: str, labels: Sequence[str]) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
+        return Counter(name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
-        return Gauge(name, text, labels, registry=self._registry)
+        return Gauge(name, text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def _declare_rpcs(self) -> None:
         rpc = ("grpc_type", "grpc_service", "grpc_method")
@@ -256,7 +256,7 @@ class Metrics:
             "tessera_event_loop_lag_seconds",
             "How late a timer of the event loop fires.",
             buckets=sets.STAGE_S,
-            registry=self._registry,
+            registry=self.registry,
         )
 
     def _declare_streams(self) -> None:

@@ -17,10 +17,13 @@ BATCH = (1, 2, 4, 8, 16, 32, 64)
 TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 SIZE_BYTES = (256, 2**10, 2**12, 2**14, 2**16, 2**18, 2**20, 2**22, 2**24, 2**26)
 AREA_PX = (4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 50_000_000)
+# A bulk stream may be a whole data set.
+STREAM_ITEMS = tuple(4**power for power in range(12))
 BITS_PER_PIXEL = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0)
 
 OPS = ("encode", "decode")
-WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate")
+BULK_METHODS = ("EncodeMany", "DecodeMany")
+WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate", *BULK_METHODS)
 STREAM_METHODS = ("EncodeStream", "DecodeStream")
 REJECTIONS = (
     "queue_items",

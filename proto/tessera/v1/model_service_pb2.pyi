@@ -1,12 +1,9 @@
-import datetime
-
 from google.protobuf import duration_pb2 as _duration_pb2
 from tessera.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -26,7 +23,7 @@ class Model(_message.Message):
     default: bool
     has_realism: bool
     codings: _containers.RepeatedScalarFieldContainer[_types_pb2.Coding]
-    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: _Optional[bool] = ..., default: _Optional[bool] = ..., has_realism: _Optional[bool] = ..., codings: _Optional[_Iterable[_Union[_types_pb2.Coding, str]]] = ...) -> None: ...
+    def __init__(self, ref: _Optional[_Union[_types_pb2.ModelRef, _Mapping]] = ..., providers: _Optional[_Iterable[str]] = ..., max_token_count_256: _Optional[int] = ..., predicts_quality: bool = ..., default: bool = ..., has_realism: bool = ..., codings: _Optional[_Iterable[_Union[_types_pb2.Coding, str]]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -74,10 +71,10 @@ class GetServerInfoResponse(_message.Message):
     output_formats: _containers.RepeatedScalarFieldContainer[_types_pb2.ImageFormat]
     limits: Limits
     ready: bool
-    def __init__(self, server_version: _Optional[str] = ..., codestream_versions: _Optional[_Iterable[int]] = ..., input_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., ready: _Optional[bool] = ...) -> None: ...
+    def __init__(self, server_version: _Optional[str] = ..., codestream_versions: _Optional[_Iterable[int]] = ..., input_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., ready: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count", "max_stream_window_item_count")
+    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count", "max_stream_window_item_count", "max_bulk_stream_count", "stream_idle_timeout")
     MAX_REQUEST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +90,8 @@ class Limits(_message.Message):
     DEFAULT_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     MAX_REALISM_STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_WINDOW_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_BULK_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     max_request_size_bytes: int
     max_response_size_bytes: int
     max_image_size_bytes: int
@@ -108,4 +107,6 @@ class Limits(_message.Message):
     default_deadline: _duration_pb2.Duration
     max_realism_step_count: int
     max_stream_window_item_count: int
-    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ..., max_stream_window_item_count: _Optional[int] = ...) -> None: ...
+    max_bulk_stream_count: int
+    stream_idle_timeout: _duration_pb2.Duration
+    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ..., max_stream_window_item_count: _Optional[int] = ..., max_bulk_stream_count: _Optional[int] = ..., stream_idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...

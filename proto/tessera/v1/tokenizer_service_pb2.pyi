@@ -3,8 +3,7 @@ from tessera.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -28,7 +27,7 @@ class EncodeOptions(_message.Message):
     include_token_ids: bool
     canvas_area_px: int
     coding: _types_pb2.Coding
-    def __init__(self, include_token_ids: _Optional[bool] = ..., canvas_area_px: _Optional[int] = ..., coding: _Optional[_Union[_types_pb2.Coding, str]] = ...) -> None: ...
+    def __init__(self, include_token_ids: bool = ..., canvas_area_px: _Optional[int] = ..., coding: _Optional[_Union[_types_pb2.Coding, str]] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
     __slots__ = ("codestream", "stats", "timings")
@@ -148,7 +147,7 @@ class DecodeOptions(_message.Message):
     seed: int
     realism: float
     step_count: int
-    def __init__(self, strict: _Optional[bool] = ..., seed: _Optional[int] = ..., realism: _Optional[float] = ..., step_count: _Optional[int] = ...) -> None: ...
+    def __init__(self, strict: bool = ..., seed: _Optional[int] = ..., realism: _Optional[float] = ..., step_count: _Optional[int] = ...) -> None: ...
 
 class DecodeResponse(_message.Message):
     __slots__ = ("image", "token_count", "total_token_count", "model", "timings")
@@ -184,7 +183,7 @@ class DecodeStreamResponse(_message.Message):
     image: _types_pb2.EncodedImage
     last: bool
     timings: _types_pb2.Timings
-    def __init__(self, preview_index: _Optional[int] = ..., token_count: _Optional[int] = ..., image: _Optional[_Union[_types_pb2.EncodedImage, _Mapping]] = ..., last: _Optional[bool] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+    def __init__(self, preview_index: _Optional[int] = ..., token_count: _Optional[int] = ..., image: _Optional[_Union[_types_pb2.EncodedImage, _Mapping]] = ..., last: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class TruncateRequest(_message.Message):
     __slots__ = ("codestream", "rate")

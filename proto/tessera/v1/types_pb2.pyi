@@ -1,12 +1,9 @@
-import datetime
-
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable, Mapping as _Mapping
-from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -185,7 +182,7 @@ class Codestream(_message.Message):
     canvas_width_px: int
     canvas_height_px: int
     coding: Coding
-    def __init__(self, data: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., header_size_bytes: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ..., coding: _Optional[_Union[Coding, str]] = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., token_ids: _Optional[_Iterable[int]] = ..., model: _Optional[_Union[ModelRef, _Mapping]] = ..., token_count: _Optional[int] = ..., total_token_count: _Optional[int] = ..., truncated: bool = ..., header_size_bytes: _Optional[int] = ..., source_width_px: _Optional[int] = ..., source_height_px: _Optional[int] = ..., canvas_width_px: _Optional[int] = ..., canvas_height_px: _Optional[int] = ..., coding: _Optional[_Union[Coding, str]] = ...) -> None: ...
 
 class TokenSequence(_message.Message):
     __slots__ = ("tokens", "source_width_px", "source_height_px", "fingerprint", "canvas_width_px", "canvas_height_px", "coding")
@@ -213,7 +210,7 @@ class OutputFormat(_message.Message):
     format: ImageFormat
     quality: int
     lossless: bool
-    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., lossless: _Optional[bool] = ...) -> None: ...
+    def __init__(self, format: _Optional[_Union[ImageFormat, str]] = ..., quality: _Optional[int] = ..., lossless: bool = ...) -> None: ...
 
 class EncodedImage(_message.Message):
     __slots__ = ("data", "format", "width_px", "height_px", "channel_count")
@@ -241,4 +238,4 @@ class Timings(_message.Message):
     inference_duration: _duration_pb2.Duration
     image_encode_duration: _duration_pb2.Duration
     total_duration: _duration_pb2.Duration
-    def __init__(self, queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., image_decode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., inference_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., image_encode_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., total_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, queue_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., image_decode_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., inference_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., image_encode_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., total_duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...

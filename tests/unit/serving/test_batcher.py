@@ -139,3 +139,46 @@ async def test_stopping_ends_what_waits(bench):
         await waiting
     held.cancel()
     await asyncio.gather(held, return_exceptions=True)
+
+
+def bulk(bench: Bench, item: int, seconds: float = 30) -> asyncio.Task:
+    one = RequestTrace("EncodeMany", time.monotonic() + seconds, is_bulk=True)
+    return asyncio.create_task(bench.batcher.submit(item, None, one))
+
+
+async def test_single_requests_overtake_all_bulk_items(bench):
+    held = await bench.hold_worker()
+    tasks = [bulk(bench, item) for item in range(1, 7)]
+    await asyncio.sleep(0)
+    tasks += [bench.submit(item) for item in (10, 11)]
+    await asyncio.sleep(0)
+    bench.gate.set()
+    await asyncio.gather(held, *tasks)
+    assert bench.batches == [[0], [10, 11], [1, 2, 3, 4], [5, 6]]
+
+
+async def test_bulk_items_take_no_place_in_the_queue_and_are_not_refused_for_a_full_one(bench):
+    held = await bench.hold_worker()
+    tasks = [bulk(bench, item) for item in range(20, 40)]
+    await asyncio.sleep(0)
+    assert bench.batcher.expected_wait_s == 0
+    tasks += [bench.submit(item) for item in range(50, 58)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await bench.submit(99)
+    tasks.append(bulk(bench, 40))
+    bench.gate.set()
+    await asyncio.gather(held, *tasks)
+
+
+async def test_a_bulk_item_that_is_cancelled_or_late_is_never_run(bench):
+    held = await bench.hold_worker()
+    gone, late, good = bulk(bench, 1), bulk(bench, 2, seconds=0.01), bulk(bench, 3)
+    await asyncio.sleep(0.02)
+    gone.cancel()
+    bench.gate.set()
+    assert await good == 6
+    with pytest.raises(DeadlinePassed):
+        await late
+    await held
+    assert bench.batches == [[0], [3]]
