@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.batch.options import EncodeOptions
-from serving.batch.rows import Failure, Row
+from serving.batch.rows import CRASHED, Failure, Row, failure_of
 from serving.batch.units import Sample
 from tokenizer.budget import TokenBudget
 from tokenizer.coding import Coding
@@ -27,14 +26,11 @@ from tokenizer.images import read_image
 from tokenizer.sequence import TokenSequence
 
 Pixels = NDArray[np.uint8]
-MAX_MESSAGE_CHARS = 300
 BATCH_PICTURES = 8
 # A batch of large photographs must not take more memory than one of the largest that is read at all.
 BATCH_AREA_PX = 16_000_000
 # Wrong for every picture alike.
 _FATAL = (ArtifactError, CodingUnsupported, InvalidBudget, ProviderError)
-
-_log = logging.getLogger("tessera.batch")
 
 
 class Tokenizer(Protocol):
@@ -123,17 +119,9 @@ class SampleEncoder:
         ]
 
 
-def failure_of(error: Exception) -> Failure:
-    """The error as the row keeps it; what is not ours is logged with its stack."""
-    if not isinstance(error, TokenizerError):
-        _log.error("a picture failed unexpectedly", exc_info=error)
-        return Failure("INTERNAL", type(error).__name__)
-    return Failure(error.reason, " ".join(str(error).split())[:MAX_MESSAGE_CHARS])
-
-
 def _read(sample: Sample) -> _Waiting:
     if sample.is_poison:
-        return _Waiting(sample, None, Failure("WORKER_CRASHED", "a worker process died over this picture"))
+        return _Waiting(sample, None, CRASHED)
     try:
         if sample.data is None:
             raise ImageMissing("there is no picture in this sample, or its file cannot be read")

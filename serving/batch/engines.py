@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from serving.batch.crashes import run_recorded
 from serving.batch.reports import UnitReport
@@ -17,13 +19,22 @@ from serving.batch.worker import UnitWorker, WorkerSettings, make_worker
 
 # Units that wait for a free process: enough to keep all busy, few enough to keep no long list.
 _WAITING_PER_WORKER = 2
+# Threads of a parent (progress, metrics) do not survive a fork.
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 class Engine(Protocol):
     """Runs units in any order, at most once each as far as anybody can see."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For report.json."""
+
     def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
         """Reports as units are done. Raises BatchError, TokenizerError, OSError."""
+
+    def samples_in_work(self) -> int:
+        """Samples done of units that are not: any thread may ask at any time; 0 where nobody counts."""
 
 
 class LocalEngine:
@@ -31,11 +42,21 @@ class LocalEngine:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        self._counts = _Counts(_WAITING_PER_WORKER * workers)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See Engine."""
+        return {"engine": "local", "workers": self._workers}
+
+    def samples_in_work(self) -> int:
+        """See Engine."""
+        return self._counts.total()
 
     def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
         """See Engine."""
-        pool = _pool(settings, self._workers)
-        running: dict[Future[UnitReport], Unit] = {}
+        pool = _pool(settings, self._workers, self._counts)
+        running: dict[Future[UnitReport], _Running] = {}
         try:
             while True:
                 self._fill(pool, running, units)
@@ -45,51 +66,84 @@ class LocalEngine:
                 try:
                     for future in done:
                         report = future.result()
-                        del running[future]
+                        self._counts.free(running.pop(future).slot)
                         yield report
                 except BrokenProcessPool:
                     lost = list(running.values())
                     running.clear()
                     pool.shutdown(wait=True, cancel_futures=True)
-                    for unit in lost:
-                        yield _run_alone(settings, unit)
-                    pool = _pool(settings, self._workers)
+                    for one in lost:
+                        self._counts.free(one.slot)
+                        yield _run_alone(settings, one.unit)
+                    pool = _pool(settings, self._workers, self._counts)
         finally:
             # Only units in work are waited for: a stopped job leaves whole shards or none.
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _fill(
-        self, pool: ProcessPoolExecutor, running: dict[Future[UnitReport], Unit], units: Iterator[Unit]
+        self, pool: ProcessPoolExecutor, running: dict[Future[UnitReport], _Running], units: Iterator[Unit]
     ) -> None:
         while len(running) < _WAITING_PER_WORKER * self._workers:
             unit = next(units, None)
             if unit is None:
                 return
-            running[pool.submit(_run_unit, unit)] = unit
+            slot = self._counts.take()
+            running[pool.submit(_run_unit, unit, slot)] = _Running(unit, slot)
 
 
 def _run_alone(settings: WorkerSettings, unit: Unit) -> UnitReport:
     """A unit that may have killed a process: nobody else may die with it."""
     while True:
         try:
-            with _pool(settings, 1) as pool:
+            with _pool(settings, 1, _Counts(1)) as pool:
                 return pool.submit(_run_recorded, unit, settings.folder).result()
         except BrokenProcessPool:
             continue  # the record counts the tries, and raises WorkerLost
 
 
-def _pool(settings: WorkerSettings, workers: int) -> ProcessPoolExecutor:
-    # Threads of a parent (progress, metrics) do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, _become_worker, (settings,))
+@dataclass(frozen=True, slots=True)
+class _Running:
+    unit: Unit
+    slot: int
+
+
+class _Counts:
+    """Samples done of each unit in work: memory that the workers write and this process reads.
+
+    No lock: a worker that is killed while it holds one would stop all others. Each slot has one writer at a
+    time, and an aligned word is never half written.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self.shared = _SPAWN.RawArray(ctypes.c_int64, slots)
+        self._free = list(range(slots))
+
+    def take(self) -> int:
+        """A slot at 0."""
+        return self._free.pop()
+
+    def free(self, slot: int) -> None:
+        """Its unit is done, or lost."""
+        self.shared[slot] = 0
+        self._free.append(slot)
+
+    def total(self) -> int:
+        """Over all units in work."""
+        return sum(self.shared)
+
+
+def _pool(settings: WorkerSettings, workers: int, counts: _Counts) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, _SPAWN, _become_worker, (settings, counts.shared))
 
 
 _worker: UnitWorker | Exception | None = None
+_shared_counts: Any = None
 
 
-def _become_worker(settings: WorkerSettings) -> None:
+def _become_worker(settings: WorkerSettings, counts: Any) -> None:
     """Once per process. An error is kept for the first unit: raised here, it would look like a death."""
-    global _worker
+    global _worker, _shared_counts
+    _shared_counts = counts
     # numpy's own threads would fight those of the other processes.
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
     try:
@@ -98,8 +152,11 @@ def _become_worker(settings: WorkerSettings) -> None:
         _worker = error
 
 
-def _run_unit(unit: Unit) -> UnitReport:
-    return _ready_worker().run(unit)
+def _run_unit(unit: Unit, slot: int) -> UnitReport:
+    def tick(done: int) -> None:
+        _shared_counts[slot] = done
+
+    return _ready_worker().run(unit, tick=tick)
 
 
 def _run_recorded(unit: Unit, folder: Path) -> UnitReport:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from serving.batch.atomic import drafted, remove_drafts, write_json
 from serving.batch.engines import Engine
 from serving.batch.errors import TooManyErrors
 from serving.batch.manifest import Manifest, begin, locked
-from serving.batch.reports import Totals, read_report, report_path
+from serving.batch.options import EncodeOptions, Phase
+from serving.batch.reports import ERRORS, REPORT, Totals, read_report, report_path
 from serving.batch.units import Plan, Unit
-from serving.batch.worker import PRICES, Phase, WorkerSettings
+from serving.batch.worker import PRICES, WorkerSettings
 from tokenizer.set_price import Demand, Price
 
-ERRORS, REPORT = "errors.jsonl", "report.json"
 # A rate is judged only once there is something to judge.
 _MIN_JUDGED = 100
 
@@ -56,6 +57,8 @@ class Job:
     engine: Engine
     tolerance: Tolerance = Tolerance()
     watchers: Sequence[Watcher] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """How it is done, for report.json: what changes no output."""
 
     def run(self) -> Totals:
         """Do what is not done yet, and write the errors and the report.
@@ -66,31 +69,43 @@ class Job:
         with locked(folder):
             begin(folder, Manifest(self.settings.options, self.settings.model_facts, self.plan))
             remove_drafts(folder)
-            if self.settings.options.set_budget is None:
-                totals = self._run_phase("encode", folder)
+            options = self.settings.options
+            if isinstance(options, EncodeOptions) and options.set_budget is not None:
+                totals, new_samples = self._run_both_passes(options.set_budget.total_bytes)
             else:
-                totals = self._run_both_passes()
+                totals, new_samples = self._run_phase(options.command, folder)
             _write_errors(folder, self.plan.units)
-            facts = {"model": self.settings.model_facts, "seconds": round(monotonic() - started_s, 1)}
-            write_json(folder / REPORT, totals.as_json() | facts)
+            self._write_report(totals, new_samples, monotonic() - started_s)
         return totals
 
-    def _run_both_passes(self) -> Totals:
+    def _write_report(self, totals: Totals, new_samples: int, seconds: float) -> None:
+        """What is there, what was asked, and how fast it went; a run with nothing to do changes nothing."""
+        path, settings = self.settings.folder / REPORT, self.settings
+        if path.exists() and not new_samples:
+            return
+        this_run = {
+            "pictures": new_samples,
+            "seconds": round(seconds, 1),
+            "pictures_per_second": round(new_samples / max(seconds, 1e-9), 2),
+        }
+        facts = {"command": settings.options.command, "options": settings.options.as_json()}
+        facts |= {"model": settings.model_facts, **self.facts, "this_run": this_run}
+        write_json(path, totals.as_json() | facts)
+
+    def _run_both_passes(self, total_bytes: int) -> tuple[Totals, int]:
         """Whole streams, then the price, then the cuts. The wholes go once they are not needed."""
         wholes = self.settings.wholes
         if len(done_units(self.settings.folder, self.plan.units)) < self.plan.units:
             self._run_phase("whole", wholes)
-            self._fix_price()
-        totals = self._run_phase("cut", self.settings.folder)
+            self._fix_price(total_bytes)
+        result = self._run_phase("cut", self.settings.folder)
         shutil.rmtree(wholes, ignore_errors=True)
-        return totals
+        return result
 
-    def _fix_price(self) -> None:
+    def _fix_price(self, total_bytes: int) -> None:
         """What every unit may spend of the last bin, in the order of the set: the same for any engine."""
-        options = self.settings.options
-        assert options.set_budget is not None  # _run_both_passes is for such jobs
         demands = [_demand(self.settings.wholes, index) for index in range(self.plan.units)]
-        price = Price.for_total(Demand.sum(demands), options.set_budget.total_bytes)
+        price = Price.for_total(Demand.sum(demands), total_bytes)
         left, shares = price.left, []
         for demand in demands:
             share = min(left, demand.tokens_by_bin.get(price.bin, 0))
@@ -98,10 +113,12 @@ class Job:
             left -= share
         write_json(self.settings.wholes / PRICES, {"bin": price.bin, "left": shares})
 
-    def _run_phase(self, phase: Phase, reports: Path) -> Totals:
+    def _run_phase(self, phase: Phase, reports: Path) -> tuple[Totals, int]:
+        """The sums over all units, and how many samples this run did."""
         totals, done = Totals(), done_units(reports, self.plan.units)
         for index in sorted(done):
             totals.add(read_report(reports, index))
+        before = totals.samples
         self._tell(phase, totals)
         left = (unit for unit in self.units() if unit.index not in done)
         if len(done) < self.plan.units:
@@ -110,7 +127,7 @@ class Job:
                 self._tell(phase, totals)
                 self.tolerance.check(totals)
         self.tolerance.check(totals)
-        return totals
+        return totals, totals.samples - before
 
     def _tell(self, phase: Phase, totals: Totals) -> None:
         for watcher in self.watchers:

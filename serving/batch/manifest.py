@@ -17,7 +17,7 @@ from typing import Any
 
 from serving.batch.atomic import write_json
 from serving.batch.errors import JobLocked, JobMismatch
-from serving.batch.options import EncodeOptions
+from serving.batch.options import JobOptions
 from serving.batch.units import Plan
 
 MANIFEST = "manifest.json"
@@ -28,16 +28,17 @@ FORMAT_VERSION = 1
 class Manifest:
     """The identity of a job."""
 
-    options: EncodeOptions
+    options: JobOptions
     model: dict[str, str]
     """Name, version, fingerprint and digest."""
     plan: Plan
 
     def as_json(self) -> dict[str, Any]:
         """The content of the file."""
-        facts = {"options": self.options.as_json(), "model": self.model, "plan": asdict(self.plan)}
+        options = self.options
+        facts = {"options": options.as_json(), "model": self.model, "plan": asdict(self.plan)}
         # Through JSON, so that a tuple equals the list that is read back.
-        return {"format_version": FORMAT_VERSION, **json.loads(json.dumps(facts))}
+        return {"format_version": FORMAT_VERSION, "command": options.command, **json.loads(json.dumps(facts))}
 
 
 def begin(folder: Path, manifest: Manifest) -> None:

@@ -4,18 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tokenizer.allocation import Goal
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.coding import Coding
 from tokenizer.set_price import Terms
 
+Command = Literal["encode", "decode"]
+Phase = Literal[Command, "whole", "cut"]
+"""What is done with every unit; a budget for the set takes two, `whole` and `cut`."""
 SinkName = Literal["parquet", "webdataset", "folder"]
 SINKS: tuple[SinkName, ...] = ("parquet", "webdataset", "folder")
 TokenColumn = Literal["list", "binary"]
+TOKEN_COLUMNS: tuple[TokenColumn, ...] = ("list", "binary")
 DEFAULT_UNIT_SIZE = 1000
 """Pictures of one output shard: about a minute of one core, which is what a killed worker loses at most."""
+
+
+class JobOptions(Protocol):
+    """What a job needs to know of its options, whichever way it goes."""
+
+    @property
+    def command(self) -> Command:
+        """Which way it goes; one folder holds one of them."""
+
+    @property
+    def model(self) -> str:
+        """Name of a shipped model, or a folder."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,11 @@ class EncodeOptions:
     image_column: str = "image"
     token_column: TokenColumn = "list"
     unit_size: int = DEFAULT_UNIT_SIZE
+
+    @property
+    def command(self) -> Command:
+        """See JobOptions."""
+        return "encode"
 
     @property
     def is_bare(self) -> bool:

@@ -27,7 +27,7 @@ class ParquetSource:
     def units(self, first_index: int, unit_size: int) -> Iterator[Unit]:
         """Ranges of rows."""
         identity = places.identity(self.path)
-        with _opened(self.path) as file:
+        with opened_parquet(self.path) as file:
             _check_column(file, self.path, self.image_column)
             rows = file.metadata.num_rows
         for number, start in enumerate(range(0, rows, unit_size)):
@@ -39,7 +39,7 @@ def read_rows(unit: Unit, image_column: str) -> Iterator[Sample]:
     """The rows of a unit."""
     if places.identity(unit.source) != unit.identity:
         raise SourceRefused(f"{unit.source} has changed since the job began")
-    with _opened(unit.source) as file:
+    with opened_parquet(unit.source) as file:
         groups, row = _row_groups(file, unit.start, unit.stop)
         for batch in file.iter_batches(batch_size=_READ_ROWS, row_groups=groups, columns=[image_column]):
             for value in batch.column(0):
@@ -80,7 +80,8 @@ def _check_column(file: Any, path: str, column: str) -> None:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def opened_parquet(path: str) -> Iterator[Any]:
+    """The file. Raises SourceRefused, PackageMissing, OSError."""
     arrow = pyarrow_parquet()
     try:
         with places.open_read(path) as raw, arrow.parquet.ParquetFile(raw) as file:

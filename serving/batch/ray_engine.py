@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -33,6 +33,15 @@ class RayEngine:
     max_workers: int = 1
     num_gpus: float = 0.0
     """Of each actor."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See Engine."""
+        return {"engine": "ray", **asdict(self)}
+
+    def samples_in_work(self) -> int:
+        """See Engine: actors may be on any node, so units count when they are done."""
+        return 0
 
     def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
         """See Engine."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from serving.batch.arrow import pyarrow_parquet
 from serving.batch.atomic import drafted, write_bytes
+from serving.batch.names import parts_inside
 from serving.batch.options import EncodeOptions
 from serving.batch.rows import Row
 from serving.batch.units import Unit
@@ -81,10 +82,7 @@ class WebDatasetSink:
                 if row.sequence is None:
                     return
                 for ending, data in (*row.fields.items(), (STREAM_ENDING, row.sequence.to_bytes())):
-                    # No times and no owners: equal jobs write equal bytes.
-                    member = tarfile.TarInfo(row.key + ending)
-                    member.size = len(data)
-                    shard.addfile(member, io.BytesIO(data))
+                    add_member(shard, row.key + ending, data)
 
             yield write
 
@@ -119,9 +117,16 @@ def stream_path(unit: Unit, key: str) -> PurePosixPath:
 
     The picture's own ending stays, since `a.png` and `a.jpg` may lie side by side.
     """
-    parts = [part for part in PurePosixPath(key).parts if part not in ("/", "..", ".")]
+    parts = parts_inside(key)
     root = () if unit.kind == "files" else (PurePosixPath(unit.source).stem,)
     return PurePosixPath(*root, *parts[:-1], parts[-1] + STREAM_ENDING)
+
+
+def add_member(shard: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A file of a tar, without times and owners: equal jobs write equal bytes."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    shard.addfile(member, io.BytesIO(data))
 
 
 def as_record(row: Row) -> dict[str, Any]:

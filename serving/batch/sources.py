@@ -30,7 +30,7 @@ class TreeSource:
     def units(self, first_index: int, unit_size: int) -> Iterator[Unit]:
         """Runs of `unit_size` files in sorted order."""
         found = (entry for entry in places.walk(self.folder) if _has_picture_ending(entry[0]))
-        yield from _file_units(self.folder, found, first_index, unit_size)
+        yield from file_units(self.folder, found, first_index, unit_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class ListSource:
 
     def units(self, first_index: int, unit_size: int) -> Iterator[Unit]:
         """Runs of `unit_size` paths in the order of the list."""
-        yield from _file_units("", ((path, 0) for path in self.paths), first_index, unit_size)
+        yield from file_units("", ((path, 0) for path in self.paths), first_index, unit_size)
 
 
 def open_sources(names: Sequence[str], *, image_column: str, stdin: Sequence[str] = ()) -> list[Source]:
@@ -95,9 +95,10 @@ def _open(name: str, image_column: str, stdin: Sequence[str]) -> Iterator[Source
         yield ListSource(single)
 
 
-def _file_units(
+def file_units(
     folder: str, found: Iterator[tuple[str, int]], first_index: int, unit_size: int
 ) -> Iterator[Unit]:
+    """Runs of `unit_size` files, of which path and size are known."""
     start, members, sizes = 0, [], []
     for member, size_bytes in found:
         members.append(member)

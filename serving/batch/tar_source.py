@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -38,7 +39,7 @@ class TarSource:
     def _sample_offsets(self) -> Iterator[tuple[int, int]]:
         """(number, byte) of the first member of each sample."""
         number, last = -1, None
-        for member in _members(self.path, 0):
+        for member in members_of(self.path):
             key, _ = _split(member.name)
             if key != last:
                 number, last = number + 1, key
@@ -49,15 +50,16 @@ def read_members(unit: Unit) -> Iterator[Sample]:
     """The samples of a unit, one in memory at a time."""
     if places.identity(unit.source) != unit.identity:
         raise SourceRefused(f"{unit.source} has changed since the job began")
-    found = 0
+    yield from islice(samples_from(unit.source, unit.offset), unit.count)
+
+
+def samples_from(path: str, offset: int = 0) -> Iterator[Sample]:
+    """Every sample from a byte on, at which one begins. Raises SourceRefused."""
     key, fields = None, {}
-    for name, data in _files(unit):
+    for name, data in _files(path, offset):
         new_key, ending = _split(name)
         if key is not None and new_key != key:
             yield _sample(key, fields)
-            found += 1
-            if found == unit.count:
-                return
             fields = {}
         key = new_key
         fields[ending] = data
@@ -65,9 +67,9 @@ def read_members(unit: Unit) -> Iterator[Sample]:
         yield _sample(key, fields)
 
 
-def _files(unit: Unit) -> Iterator[tuple[str, bytes]]:
-    with places.open_read(unit.source) as file:
-        file.seek(unit.offset)
+def _files(path: str, offset: int) -> Iterator[tuple[str, bytes]]:
+    with places.open_read(path) as file:
+        file.seek(offset)
         try:
             with tarfile.open(fileobj=file, mode="r:") as shard:
                 for member in shard:
@@ -77,12 +79,12 @@ def _files(unit: Unit) -> Iterator[tuple[str, bytes]]:
                         yield member.name, content.read()
                     _forget(shard)
         except tarfile.TarError as error:
-            raise SourceRefused(f"{unit.source} is not a whole tar file: {error}") from error
+            raise SourceRefused(f"{path} is not a whole tar file: {error}") from error
 
 
-def _members(path: str, offset: int) -> Iterator[tarfile.TarInfo]:
+def members_of(path: str) -> Iterator[tarfile.TarInfo]:
+    """Headers of all files of a tar. Raises SourceRefused."""
     with places.open_read(path) as file:
-        file.seek(offset)
         try:
             with tarfile.open(fileobj=file, mode="r:") as shard:
                 for member in shard:

@@ -1,50 +1,26 @@
-"""Who looks at a job: a progress bar for people, metrics for Prometheus. Each is told after every unit."""
+"""Where the metrics of a job go: each unit is counted, and told to a port, a file or a gateway."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from serving.batch.job import Watcher
+from serving.batch.options import Phase
 from serving.batch.reports import Totals
 from serving.batch.units import Plan
-from serving.batch.worker import Phase
 from serving.metrics.batch import BatchMetrics
 
-_WORDS: dict[Phase, str] = {"encode": "tokenizing", "whole": "1/2 tokenizing", "cut": "2/2 cutting"}
 
+@dataclass(frozen=True, slots=True)
+class Metering:
+    """Where metrics go."""
 
-@contextmanager
-def progress_bar() -> Iterator[Watcher]:
-    """On stderr: pictures, their rate and size, errors, time left; lines where it is no terminal."""
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        yield _lines(console)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bars: dict[Phase, tuple[Callable[[Totals], str], TaskID]] = {}
-
-        def watch(phase: Phase, plan: Plan, totals: Totals) -> None:
-            if phase not in bars:
-                bar = progress.add_task(_WORDS[phase], total=plan.samples, facts="")
-                bars[phase] = (_facts_since(totals), bar)
-            facts, bar = bars[phase]
-            progress.update(bar, completed=totals.samples, facts=facts(totals))
-
-        yield watch
+    port: int | None = None
+    textfile: Path | None = None
+    gateway: str | None = None
 
 
 def metrics_watcher(metrics: BatchMetrics, publish: Callable[[], None]) -> Watcher:
@@ -66,44 +42,21 @@ def metrics_watcher(metrics: BatchMetrics, publish: Callable[[], None]) -> Watch
     return watch
 
 
-def publisher(metrics: BatchMetrics, textfile: Path | None, gateway: str | None) -> Callable[[], None]:
+def publisher(metrics: BatchMetrics, metering: Metering) -> Callable[[], None]:
     """Writes and pushes; a gateway that is away is told once, and stops no job."""
     told = False
 
     def publish() -> None:
         nonlocal told
-        if textfile is not None:
-            metrics.write(textfile)
-        if gateway is None:
+        if metering.textfile is not None:
+            metrics.write(metering.textfile)
+        if metering.gateway is None:
             return
         try:
-            metrics.push(gateway, "tessera_batch")
+            metrics.push(metering.gateway, "tessera_batch")
         except OSError as error:
             if not told:
-                print(f"warning: cannot push metrics to {gateway}: {error}", file=sys.stderr)
+                print(f"warning: cannot push metrics to {metering.gateway}: {error}", file=sys.stderr)
             told = True
 
     return publish
-
-
-def _facts_since(begun: Totals) -> Callable[[Totals], str]:
-    started_s, before = monotonic(), begun.samples
-
-    def facts(totals: Totals) -> str:
-        seconds = max(1e-9, monotonic() - started_s)
-        rate = (totals.samples - before) / seconds
-        each = totals.size_bytes / max(1, totals.pictures)
-        bad = f", {totals.errors} bad" if totals.errors else ""
-        return f"{rate:.1f} pictures/s, {each:.0f} bytes each{bad}"
-
-    return facts
-
-
-def _lines(console: Console) -> Watcher:
-    facts: dict[Phase, Callable[[Totals], str]] = {}
-
-    def watch(phase: Phase, plan: Plan, totals: Totals) -> None:
-        tell = facts.setdefault(phase, _facts_since(totals))
-        console.print(f"{_WORDS[phase]} {totals.samples}/{plan.samples}, {tell(totals)}", highlight=False)
-
-    return watch

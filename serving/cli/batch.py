@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 import typer
 
-from serving.batch.options import DEFAULT_UNIT_SIZE, SINKS, EncodeOptions, SinkName, TokenColumn
-from serving.cli import flags
-from serving.cli.report import EXIT_BAD_INPUT, EXIT_OK, tell_facts
-from serving.cpu import available_cpu_count
-
-if TYPE_CHECKING:
-    from serving.batch.engines import Engine
-    from serving.batch.reports import Totals
-
-_HOW = "How it runs"
-_METRICS = "Metrics"
+from serving.batch.options import (
+    DEFAULT_UNIT_SIZE,
+    SINKS,
+    TOKEN_COLUMNS,
+    EncodeOptions,
+    SinkName,
+    TokenColumn,
+)
+from serving.cli import batch_flags, flags
 
 Sources = Annotated[
     list[str],
@@ -27,14 +23,11 @@ Sources = Annotated[
         help="Folders, WebDataset .tar, .parquet, patterns, fsspec URLs, or - for paths on stdin.",
     ),
 ]
-Folder = Annotated[
-    Path, typer.Option("--out", "-o", help="Folder of the job; the same command goes on where it stopped.")
-]
 
 
 def batch_encode(
     sources: Sources,
-    out: Folder,
+    out: batch_flags.Folder,
     sink: Annotated[str, typer.Option("--to", help=f"What is written: {', '.join(SINKS)}.")] = "parquet",
     max_tokens: flags.MaxTokens = None,
     max_bytes: flags.MaxBytes = None,
@@ -55,42 +48,18 @@ def batch_encode(
     shard_size: Annotated[int, typer.Option(min=1, help="Pictures of one output shard.")] = DEFAULT_UNIT_SIZE,
     model: flags.Model = "default",
     provider: flags.Provider = ["cpu"],  # noqa: B006 (typer never changes it)
-    engine: Annotated[str, typer.Option(help="local (processes) or ray.", rich_help_panel=_HOW)] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes or actors; else the processors.", rich_help_panel=_HOW),
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each.", rich_help_panel=_HOW)] = 1,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, HOST:PORT or ray://...; else a Ray of this job's own.", rich_help_panel=_HOW
-        ),
-    ] = None,
-    min_workers: Annotated[
-        int, typer.Option(min=1, help="Ray: fewest actors, up to --workers.", rich_help_panel=_HOW)
-    ] = 1,
-    num_gpus: Annotated[
-        float, typer.Option(min=0, help="Ray: GPUs of each actor.", rich_help_panel=_HOW)
-    ] = 0.0,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="End at the first bad picture.", rich_help_panel=_HOW)
-    ] = False,
-    max_error_rate: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="End when a larger share is bad.", rich_help_panel=_HOW),
-    ] = 1.0,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Serve /metrics on this port.", rich_help_panel=_METRICS)
-    ] = None,
-    metrics_textfile: Annotated[
-        Path | None, typer.Option(help="Write metrics to this file.", rich_help_panel=_METRICS)
-    ] = None,
-    pushgateway: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Push metrics there.", rich_help_panel=_METRICS),
-    ] = None,
-    as_json: flags.Json = False,
+    engine: batch_flags.EngineName = "local",
+    workers: batch_flags.Workers = None,
+    threads: batch_flags.Threads = 1,
+    ray_address: batch_flags.RayAddress = None,
+    min_workers: batch_flags.MinWorkers = 1,
+    num_gpus: batch_flags.NumGpus = 0.0,
+    fail_fast: batch_flags.FailFast = False,
+    max_error_rate: batch_flags.MaxErrorRate = 1.0,
+    metrics_port: batch_flags.MetricsPort = None,
+    metrics_textfile: batch_flags.MetricsTextfile = None,
+    pushgateway: batch_flags.Pushgateway = None,
+    as_json: batch_flags.Json = False,
 ) -> None:
     """Turn a data set into token sequences: resumable, on all processors or on a Ray cluster.
 
@@ -100,7 +69,7 @@ def batch_encode(
     shared = flags.set_budget(total_bytes, goal, min_bytes_each, max_bytes_each, budget)
     options = EncodeOptions(
         sources=tuple(sources),
-        sink=cast(SinkName, one_of("--to", sink, SINKS)),
+        sink=cast(SinkName, batch_flags.one_of("--to", sink, SINKS)),
         model=model,
         coding=coding,
         canvas_area_px=canvas_area,
@@ -112,59 +81,23 @@ def batch_encode(
         mode="fast" if budget is None else budget.mode,
         set_budget=shared,
         image_column=image_column,
-        token_column=cast(TokenColumn, one_of("--token-column", token_column, ("list", "binary"))),
+        token_column=cast(TokenColumn, batch_flags.one_of("--token-column", token_column, TOKEN_COLUMNS)),
         unit_size=shard_size,
     )
-    chosen = one_of("--engine", engine, ("local", "ray"))
-    if chosen == "local" and (ray_address is not None or num_gpus or min_workers != 1):
-        raise typer.BadParameter("--ray-address, --min-workers and --num-gpus need --engine ray")
-    from serving.batch.encode_job import Metering, encode_data_set
+    chosen = batch_flags.open_engine(engine, workers, min_workers, ray_address, num_gpus)
+    from serving.batch.encode_job import encode_data_set
     from serving.batch.job import Tolerance
+    from serving.batch.watch import Metering
 
-    totals = encode_data_set(
-        out,
-        options,
-        _engine(chosen, workers or available_cpu_count(), min_workers, ray_address, num_gpus),
-        threads=threads,
-        providers=tuple(provider),
-        stdin=_paths_on_stdin() if "-" in sources else (),
-        tolerance=Tolerance(fail_fast, max_error_rate),
-        metering=Metering(metrics_port, metrics_textfile, pushgateway),
-    )
-    _tell(out, totals, as_json=as_json)
-    raise typer.Exit(EXIT_BAD_INPUT if totals.errors else EXIT_OK)
-
-
-def one_of(flag: str, value: str, allowed: tuple[str, ...]) -> str:
-    """The value. Raises typer.BadParameter if it is none of these."""
-    if value not in allowed:
-        raise typer.BadParameter(f"must be one of {', '.join(allowed)}, got {value!r}", param_hint=flag)
-    return value
-
-
-def _engine(name: str, workers: int, min_workers: int, address: str | None, num_gpus: float) -> Engine:
-    if name == "local":
-        from serving.batch.engines import LocalEngine
-
-        return LocalEngine(workers)
-    from serving.batch.ray_engine import RayEngine
-
-    return RayEngine(address, min(min_workers, workers), workers, num_gpus)
-
-
-def _paths_on_stdin() -> tuple[str, ...]:
-    paths = tuple(line.rstrip("\n") for line in sys.stdin if line.strip())
-    if not paths:
-        raise typer.BadParameter("- reads paths on stdin, one a line, and there are none")
-    return paths
-
-
-def _tell(out: Path, totals: Totals, *, as_json: bool) -> None:
-    if as_json:
-        tell_facts(totals.as_json(), as_json=True)
-        return
-    each = max(1, totals.pictures)
-    print(
-        f"{totals.pictures} pictures, {totals.size_bytes / each:.1f} bytes each, {totals.errors} bad; "
-        f"see {out / 'report.json'}"
-    )
+    with batch_flags.failures_as_one_line():
+        totals = encode_data_set(
+            out,
+            options,
+            chosen,
+            threads=threads,
+            providers=tuple(provider),
+            stdin=batch_flags.lines_on_stdin("paths") if "-" in sources else (),
+            tolerance=Tolerance(fail_fast, max_error_rate),
+            metering=Metering(metrics_port, metrics_textfile, pushgateway),
+        )
+    raise batch_flags.end(out, totals, as_json=as_json)

@@ -28,7 +28,10 @@ class BatchMetrics:
         counter, gauge = self._counter, self._gauge
         self._pictures = counter("pictures_total", "Pictures done by this run.", ("outcome",))
         self._tokens = counter("tokens_total", "Tokens written by this run.")
-        self._size = counter("stream_bytes_total", "Bytes of streams written by this run.")
+        self._size = counter(
+            "stream_bytes_total",
+            "Bytes of streams or rebuilt pictures written by this run.",
+        )
         self._units = counter("units_total", "Output shards done by this run.", ("phase",))
         self._expected = gauge("expected_pictures", "Pictures of the whole job.")
         self._done = gauge("done_pictures", "Pictures of the job that are done in this phase, by any run.")
