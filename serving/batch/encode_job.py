@@ -8,6 +8,7 @@ from pathlib import Path
 from serving.batch.engines import Engine
 from serving.batch.job import Tolerance
 from serving.batch.options import EncodeOptions
+from serving.batch.report_picture import write_report_picture
 from serving.batch.reports import Totals
 from serving.batch.sources import open_sources, units_of
 from serving.batch.units import Unit
@@ -39,4 +40,5 @@ def encode_data_set(
     facts = model_facts(options.model)
     settings = WorkerSettings(folder, options, facts, threads=threads, providers=providers)
     totals = run_watched(settings, units, engine, tolerance or Tolerance(), metering or Metering())
+    write_report_picture(folder, options, totals)
     return totals
