@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 PSNR_STEP_DB = 0.5
 # A flat picture is predicted at hundreds of decibels.
 _MAX_DB = 60.0
+# A chart of one bin would be one block of colour: so many are shown with empty ones beside them.
+_FEW_BINS, _BESIDE = 5, 2
 
 
 def length_bin_tokens(length: int) -> int:
@@ -64,16 +67,31 @@ def psnr_rows(bins: Mapping[str, int]) -> list[dict[str, Any]]:
 
 
 def length_edges(bins: Mapping[str, int]) -> list[int]:
-    """Edges of all bins from the lowest to the highest, empty ones, too."""
+    """Edges of all bins from the lowest to the highest, empty ones, too; of few bins with some beside them.
+
+    >>> length_edges({"256": 9})
+    [128, 192, 256, 384, 512, 768]
+    """
     lows = sorted(map(int, bins)) or [0]
-    edges = [lows[0]]
+    edges = [0]
     while edges[-1] <= lows[-1]:
         edges.append(next_length_bin_tokens(edges[-1]))
-    return edges
+    first = edges.index(lows[0])
+    if len(edges) - first > _FEW_BINS:
+        return edges[first:]
+    for _ in range(_BESIDE):
+        edges.append(next_length_bin_tokens(edges[-1]))
+    return edges[max(0, first - _BESIDE) :]
 
 
 def psnr_edges(bins: Mapping[str, int]) -> list[float]:
-    """The same of predicted quality."""
+    """The same of predicted quality, from a whole decibel on.
+
+    >>> psnr_edges({"24.5": 9})
+    [23.0, 23.5, 24.0, 24.5, 25.0, 25.5, 26.0]
+    """
     lows = sorted(map(float, bins)) or [0.0]
-    steps = round((lows[-1] - lows[0]) / PSNR_STEP_DB) + 1
-    return [lows[0] + step * PSNR_STEP_DB for step in range(steps + 1)]
+    low, high = math.floor(lows[0]), lows[-1] + PSNR_STEP_DB
+    if (high - low) / PSNR_STEP_DB <= _FEW_BINS:
+        low, high = max(0, low - 1), high + 1
+    return [low + step * PSNR_STEP_DB for step in range(round((high - low) / PSNR_STEP_DB) + 1)]

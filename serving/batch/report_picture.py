@@ -51,10 +51,7 @@ def write_report_picture(folder: Path, options: EncodeOptions, totals: Totals) -
 
 def draw_report(title: str, totals: Totals, hardest: Sequence[Pair], easiest: Sequence[Pair]) -> Image.Image:
     """The sheet."""
-    blocks = [
-        ("Hardest", "lowest predicted quality", hardest),
-        ("Easiest", "highest predicted quality", easiest),
-    ]
+    blocks = [("Hardest", "lowest", hardest), ("Easiest", "highest", easiest)]
     blocks = [block for block in blocks if block[2]]
     height = (
         _HEAD_PX + _CHART_PX + _BETWEEN_PX + sum(_block_px(pairs) for _, _, pairs in blocks) + 2 * _MARGIN_PX
@@ -116,7 +113,7 @@ def _draw_block(
 ) -> None:
     draw.text((_MARGIN_PX, top), name, INK, font(20))
     beside = _MARGIN_PX + draw.textlength(name, font(20)) + 12
-    draw.text((beside, top + 4), f"{why}; source left, decoded right", MUTED, font(15))
+    draw.text((beside, top + 4), f"{why} predicted quality; source left, decoded right", MUTED, font(15))
     for place, pair in enumerate(pairs):
         row, column = divmod(place, _PAIRS_PER_ROW)
         left = _MARGIN_PX + column * (_PAIR_PX + _BETWEEN_PX)
