@@ -120,7 +120,7 @@ class Job:
             totals.add(read_report(reports, index))
         before = totals.samples
         self._tell(phase, totals)
-        left = (unit for unit in self.units() if unit.index not in done)
+        left = (unit for unit in self.plan.checked(self.units()) if unit.index not in done)
         if len(done) < self.plan.units:
             for report in self.engine.run(replace(self.settings, phase=phase), left):
                 totals.add(report)

@@ -42,7 +42,8 @@ class ParquetSink:
 
     def __init__(self, folder: Path, options: EncodeOptions, facts: dict[str, str]) -> None:
         self._folder = folder
-        self._schema = _schema(options.token_column, facts)
+        self._is_binary = options.token_column == "binary"
+        self._schema = _schema(self._is_binary, facts)
 
     @contextmanager
     def shard(self, unit: Unit) -> Iterator[Callable[[Row], None]]:
@@ -59,7 +60,7 @@ class ParquetSink:
                 waiting.clear()
 
             def write(row: Row) -> None:
-                waiting.append(as_record(row))
+                waiting.append(as_record(row, self._is_binary))
                 if len(waiting) == _WRITE_ROWS:
                     flush()
 
@@ -129,15 +130,15 @@ def add_member(shard: tarfile.TarFile, name: str, data: bytes) -> None:
     shard.addfile(member, io.BytesIO(data))
 
 
-def as_record(row: Row) -> dict[str, Any]:
-    """A row as columns."""
+def as_record(row: Row, is_binary: bool) -> dict[str, Any]:
+    """A row as columns; tokens as bytes, or as what becomes a list of uint8."""
     one, failure = row.sequence, row.failure
     record: dict[str, Any] = {"key": row.key, "source": row.source}
     if failure is not None:
         record |= {"error": failure.reason, "error_message": failure.message}
     if one is not None:
         record |= {
-            "token_ids": one.token_ids if one.length else b"",
+            "token_ids": one.tokens if is_binary or not one.length else one.token_ids,
             "length": one.length,
             "width_px": one.source.width_px,
             "height_px": one.source.height_px,
@@ -150,13 +151,13 @@ def as_record(row: Row) -> dict[str, Any]:
     return record
 
 
-def _schema(token_column: str, facts: dict[str, str]) -> Any:
+def _schema(is_binary: bool, facts: dict[str, str]) -> Any:
     arrow = pyarrow_parquet()
     text, number = arrow.string(), arrow.int32()
     columns: Sequence[tuple[str, Any]] = (
         ("key", text),
         ("source", text),
-        ("token_ids", arrow.list_(arrow.uint8()) if token_column == "list" else arrow.binary()),
+        ("token_ids", arrow.binary() if is_binary else arrow.list_(arrow.uint8())),
         ("length", number),
         ("width_px", number),
         ("height_px", number),

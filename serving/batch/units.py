@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from serving.batch.errors import SourceRefused
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -84,6 +86,19 @@ class Plan:
         """Count and digest; goes through all units and keeps none."""
         digest, count, samples = hashlib.sha256(), 0, 0
         for unit in units:
-            digest.update(json.dumps(unit.as_json(), sort_keys=True).encode())
+            digest.update(_as_bytes(unit))
             count, samples = count + 1, samples + unit.count
         return cls(count, samples, digest.hexdigest())
+
+    def checked(self, units: Iterator[Unit]) -> Iterator[Unit]:
+        """The units, listed anew while the job runs. Raises SourceRefused after the last if they differ."""
+        digest = hashlib.sha256()
+        for unit in units:
+            digest.update(_as_bytes(unit))
+            yield unit
+        if digest.hexdigest() != self.digest:
+            raise SourceRefused("the sources have changed since the job began: start another in a new folder")
+
+
+def _as_bytes(unit: Unit) -> bytes:
+    return json.dumps(unit.as_json(), sort_keys=True).encode()

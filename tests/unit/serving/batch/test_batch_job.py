@@ -11,7 +11,7 @@ import pytest
 from batch_fakes import InProcess, fake_worker, job, outputs, run, write_parquet, write_tar, write_tree
 
 from serving.batch import manifest
-from serving.batch.errors import JobLocked, JobMismatch, TooManyErrors
+from serving.batch.errors import JobLocked, JobMismatch, SourceRefused, TooManyErrors
 from serving.batch.job import Tolerance
 from serving.batch.options import SetBudget
 from tokenizer.budget import TokenBudget
@@ -115,6 +115,21 @@ def test_a_job_over_other_pictures_is_refused(tmp_path):
     write_tree(source, 5)
     with pytest.raises(JobMismatch, match="plan"):
         run(tmp_path / "out", source)
+
+
+def test_pictures_that_change_after_the_plan_end_the_job(tmp_path):
+    source = write_tree(tmp_path / "tree", 7)
+    one = job(tmp_path / "out", source)
+    write_tree(source, 8)
+    with pytest.raises(SourceRefused, match="have changed since the job began"):
+        one.run()
+
+
+@pytest.mark.parametrize(("column", "kind"), [("list", list), ("binary", bytes)])
+def test_the_column_of_tokens_is_of_the_type_that_was_asked_for(tmp_path, column, kind):
+    run(tmp_path / "out", write_tree(tmp_path / "tree", 4), token_column=column, max_tokens=9)
+    rows = pyarrow.parquet.read_table(tmp_path / "out" / "data").to_pylist()
+    assert [(type(row["token_ids"]), len(row["token_ids"])) for row in rows] == [(kind, 9)] * 4
 
 
 def test_a_folder_with_strange_files_is_refused(tmp_path):
