@@ -99,16 +99,16 @@ class _Bars:
 
     def __init__(self, display: Progress, samples_in_work: Callable[[], int]) -> None:
         self._display, self._samples_in_work = display, samples_in_work
+        self._bars: dict[Phase, tuple[TaskID, Pace]] = {}
         self._now: tuple[TaskID, Pace, Plan, Totals] | None = None
-        self._phase: Phase | None = None
 
     def watch(self, phase: Phase, plan: Plan, totals: Totals) -> None:
         """See Watcher."""
-        if phase != self._phase:
-            self._phase = phase
+        if phase not in self._bars:
             tell_resumed(self._display.console, phase, plan, totals)
             bar = self._display.add_task(_WORDS[phase], total=plan.samples, facts="")
-            self._now = (bar, Pace(totals.samples, monotonic()), plan, totals)
+            self._bars[phase] = (bar, Pace(totals.samples, monotonic()))
+        self._now = (*self._bars[phase], plan, totals)
         self.move()
 
     def move(self) -> None:

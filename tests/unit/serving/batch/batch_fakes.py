@@ -14,14 +14,18 @@ import pyarrow.parquet
 from cli_fakes import ThumbnailTokenizer
 from PIL import Image
 
+from serving.batch.decode_options import DecodeOptions
+from serving.batch.decode_worker import open_decode_worker
 from serving.batch.encoder import SampleEncoder
 from serving.batch.job import Job
 from serving.batch.options import EncodeOptions
 from serving.batch.reports import Totals, UnitReport
 from serving.batch.sinks import open_sink
 from serving.batch.sources import open_sources, units_of
+from serving.batch.token_source import token_units
 from serving.batch.units import Plan, Unit
 from serving.batch.worker import CutWorker, EncodeWorker, UnitWorker, WholeWorker, WorkerSettings
+from tokenizer.images import read_image
 
 FACTS = {"model": "thumbnail", "fingerprint": "00c0ffee"}
 
@@ -74,6 +78,13 @@ class InProcess:
         self.left = stop_after
         self.ran: list[int] = []
 
+    @property
+    def facts(self) -> dict[str, object]:
+        return {"engine": "in process"}
+
+    def samples_in_work(self) -> int:
+        return 0
+
     def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
         worker = fake_worker(settings)
         for unit in units:
@@ -86,6 +97,8 @@ class InProcess:
 
 def fake_worker(settings: WorkerSettings) -> UnitWorker:
     """As `make_worker`, with the thumbnail tokenizer."""
+    if isinstance(settings.options, DecodeOptions):
+        return open_decode_worker(settings.folder, settings.options, ThumbnailTokenizer())
     encoder = SampleEncoder(ThumbnailTokenizer(), settings.options)
     if settings.phase == "whole":
         return WholeWorker(settings, encoder)
@@ -112,8 +125,25 @@ def run(folder: Path, source: Path, engine: InProcess | None = None, **changes) 
     return job(folder, source, engine, **changes).run()
 
 
+def decode(folder: Path, source: Path | str, engine: InProcess | None = None, **changes) -> Totals:
+    """A job that rebuilds pictures, from beginning to end."""
+    options = DecodeOptions((str(source),), **{"unit_size": 3, **changes})
+
+    def units() -> Iterator[Unit]:
+        return token_units(options.sources, options.unit_size, options.ending)
+
+    settings = WorkerSettings(folder, options, FACTS)
+    return Job(settings, Plan.of(units()), units, engine or InProcess()).run()
+
+
+def pictures(folder: Path) -> dict[str, np.ndarray]:
+    """Every picture below a folder, by its path."""
+    files = (path for path in sorted(folder.rglob("*.*")) if path.suffix in (".png", ".jpg", ".webp"))
+    return {path.relative_to(folder).as_posix(): read_image(path.read_bytes()) for path in files}
+
+
 def outputs(folder: Path) -> dict[str, bytes]:
     """Every file that a user takes away."""
-    endings = (".parquet", ".tar", ".tsr", ".jsonl")
+    endings = (".parquet", ".tar", ".tsr", ".png", ".jsonl")
     files = (path for path in sorted(folder.rglob("*")) if path.suffix in endings)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
