@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from serving.batch.crashes import run_recorded
+from serving.batch.live_counts import LiveCounts, tick_into
 from serving.batch.reports import UnitReport
 from serving.batch.units import Unit
 from serving.batch.worker import UnitWorker, WorkerSettings, make_worker
@@ -42,7 +42,7 @@ class LocalEngine:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._counts = _Counts(_WAITING_PER_WORKER * workers)
+        self._counts = LiveCounts(_WAITING_PER_WORKER * workers)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _run_alone(settings: WorkerSettings, unit: Unit) -> UnitReport:
     """A unit that may have killed a process: nobody else may die with it."""
     while True:
         try:
-            with _pool(settings, 1, _Counts(1)) as pool:
+            with _pool(settings, 1, LiveCounts(1)) as pool:
                 return pool.submit(_run_recorded, unit, settings.folder).result()
         except BrokenProcessPool:
             continue  # the record counts the tries, and raises WorkerLost
@@ -107,32 +107,7 @@ class _Running:
     slot: int
 
 
-class _Counts:
-    """Samples done of each unit in work: memory that the workers write and this process reads.
-
-    No lock: a worker that is killed while it holds one would stop all others. Each slot has one writer at a
-    time, and an aligned word is never half written.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self.shared = _SPAWN.RawArray(ctypes.c_int64, slots)
-        self._free = list(range(slots))
-
-    def take(self) -> int:
-        """A slot at 0."""
-        return self._free.pop()
-
-    def free(self, slot: int) -> None:
-        """Its unit is done, or lost."""
-        self.shared[slot] = 0
-        self._free.append(slot)
-
-    def total(self) -> int:
-        """Over all units in work."""
-        return sum(self.shared)
-
-
-def _pool(settings: WorkerSettings, workers: int, counts: _Counts) -> ProcessPoolExecutor:
+def _pool(settings: WorkerSettings, workers: int, counts: LiveCounts) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, _SPAWN, _become_worker, (settings, counts.shared))
 
 
@@ -153,10 +128,7 @@ def _become_worker(settings: WorkerSettings, counts: Any) -> None:
 
 
 def _run_unit(unit: Unit, slot: int) -> UnitReport:
-    def tick(done: int) -> None:
-        _shared_counts[slot] = done
-
-    return _ready_worker().run(unit, tick=tick)
+    return _ready_worker().run(unit, tick=tick_into(_shared_counts, slot))
 
 
 def _run_recorded(unit: Unit, folder: Path) -> UnitReport:

@@ -9,7 +9,8 @@ from batch_fakes import InProcess, fake_worker, job, run, write_tree
 from rich.console import Console
 from rich.progress import Progress
 
-from serving.batch import engines, progress
+from serving.batch import progress
+from serving.batch.live_counts import LiveCounts, tick_into
 from serving.batch.progress import Pace
 from serving.batch.reports import Totals
 from serving.batch.units import Plan
@@ -97,17 +98,19 @@ def test_the_bar_moves_within_a_unit(clock):
         assert len(display.tasks) == 1
 
 
-def test_a_worker_tells_how_far_it_is_in_its_unit(tmp_path, monkeypatch):
+def test_a_worker_tells_how_far_it_is_in_its_unit(tmp_path):
     one = job(tmp_path / "out", write_tree(tmp_path / "tree", 3))
-    monkeypatch.setattr(engines, "make_worker", fake_worker)
-    monkeypatch.setattr(engines, "_worker", None)
-    monkeypatch.setattr(engines, "_shared_counts", None)
-    counts = engines._Counts(2)
-    engines._become_worker(one.settings, counts.shared)
+    counts = LiveCounts(2)
     slots = [counts.take(), counts.take()]
     (unit,) = one.units()
-    engines._run_unit(unit, slots[1])
-    assert counts.total() == 3
+    told: list[int] = []
+
+    def tick(done: int) -> None:
+        tick_into(counts.shared, slots[1])(done)
+        told.append(counts.total())
+
+    fake_worker(one.settings).run(unit, tick=tick)
+    assert told == [1, 2, 3]
     counts.free(slots[1])
     assert counts.total() == 0 and counts.take() == slots[1]
 
