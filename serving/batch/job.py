@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -66,14 +67,21 @@ class Job:
         with locked(folder):
             begin(folder, Manifest(self.settings.options, self.settings.model_facts, self.plan))
             remove_drafts(folder)
-            if self.settings.options.set_budget is None:
-                totals = self._run_phase("encode", folder)
-            else:
-                totals = self._run_both_passes()
+            try:
+                totals = self._run_phases(folder)
+            except BaseException:
+                # Workers had to end in the middle of their work.
+                remove_drafts(folder)
+                raise
             _write_errors(folder, self.plan.units)
             facts = {"model": self.settings.model_facts, "seconds": round(monotonic() - started_s, 1)}
             write_json(folder / REPORT, totals.as_json() | facts)
         return totals
+
+    def _run_phases(self, folder: Path) -> Totals:
+        if self.settings.options.set_budget is None:
+            return self._run_phase("encode", folder)
+        return self._run_both_passes()
 
     def _run_both_passes(self) -> Totals:
         """Whole streams, then the price, then the cuts. The wholes go once they are not needed."""
@@ -105,10 +113,11 @@ class Job:
         self._tell(phase, totals)
         left = (unit for unit in self.units() if unit.index not in done)
         if len(done) < self.plan.units:
-            for report in self.engine.run(replace(self.settings, phase=phase), left):
-                totals.add(report)
-                self._tell(phase, totals)
-                self.tolerance.check(totals)
+            with closing(self.engine.run(replace(self.settings, phase=phase), left)) as reports_of_units:
+                for report in reports_of_units:
+                    totals.add(report)
+                    self._tell(phase, totals)
+                    self.tolerance.check(totals)
         self.tolerance.check(totals)
         return totals
 
