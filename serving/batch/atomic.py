@@ -1,29 +1,38 @@
-"""Files that are there whole or not at all, whenever the process dies. Local paths only."""
+"""Files that are there whole or not at all, whenever the process or the machine dies. Local paths only."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from serving.batch.errors import OutputUnwritable
 
 DRAFT_ENDING = ".tmp"
 
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path to write to, which becomes `path` when the block ends well.
+
+    Raises OutputUnwritable for any OSError in the block: what is read there has errors of its own.
+    """
     # The process in the name: on a cluster, two workers may write one unit at a time, both the same bytes.
     draft = path.with_name(f".{path.name}.{os.uname().nodename}.{os.getpid()}{DRAFT_ENDING}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
         _sync(draft)
         draft.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise OutputUnwritable(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -44,6 +53,9 @@ def remove_drafts(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """To the disk, before the name says that it is complete."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """To the disk: a file before its name says that it is complete, a folder so that the name stays."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -69,11 +70,12 @@ class Job:
         with locked(folder):
             begin(folder, Manifest(self.settings.options, self.settings.model_facts, self.plan))
             remove_drafts(folder)
-            options = self.settings.options
-            if isinstance(options, EncodeOptions) and options.set_budget is not None:
-                totals, new_samples = self._run_both_passes(options.set_budget.total_bytes)
-            else:
-                totals, new_samples = self._run_phase(options.command, folder)
+            try:
+                totals, new_samples = self._run_phases(folder)
+            except BaseException:
+                # Workers had to end in the middle of their work.
+                remove_drafts(folder)
+                raise
             _write_errors(folder, self.plan.units)
             self._write_report(totals, new_samples, monotonic() - started_s)
         return totals
@@ -91,6 +93,12 @@ class Job:
         facts = {"command": settings.options.command, "options": settings.options.as_json()}
         facts |= {"model": settings.model_facts, **self.facts, "this_run": this_run}
         write_json(path, totals.as_json() | facts)
+
+    def _run_phases(self, folder: Path) -> tuple[Totals, int]:
+        options = self.settings.options
+        if isinstance(options, EncodeOptions) and options.set_budget is not None:
+            return self._run_both_passes(options.set_budget.total_bytes)
+        return self._run_phase(options.command, folder)
 
     def _run_both_passes(self, total_bytes: int) -> tuple[Totals, int]:
         """Whole streams, then the price, then the cuts. The wholes go once they are not needed."""
@@ -122,10 +130,11 @@ class Job:
         self._tell(phase, totals)
         left = (unit for unit in self.plan.checked(self.units()) if unit.index not in done)
         if len(done) < self.plan.units:
-            for report in self.engine.run(replace(self.settings, phase=phase), left):
-                totals.add(report)
-                self._tell(phase, totals)
-                self.tolerance.check(totals)
+            with closing(self.engine.run(replace(self.settings, phase=phase), left)) as reports_of_units:
+                for report in reports_of_units:
+                    totals.add(report)
+                    self._tell(phase, totals)
+                    self.tolerance.check(totals)
         self.tolerance.check(totals)
         return totals, totals.samples - before
 

@@ -10,7 +10,7 @@ from serving.batch.trail import Tick
 
 
 class LiveCounts:
-    """A slot for each unit in work.
+    """A slot for each worker.
 
     No lock: a worker that is killed while it holds one would stop all others. Each slot has one writer at a
     time, and an aligned word is never half written.
@@ -25,9 +25,13 @@ class LiveCounts:
         """A slot at 0."""
         return self._free.pop()
 
-    def free(self, slot: int) -> None:
-        """Its unit is done, or lost."""
+    def reset(self, slot: int) -> None:
+        """Its unit is done."""
         self.shared[slot] = 0
+
+    def free(self, slot: int) -> None:
+        """Its worker is gone."""
+        self.reset(slot)
         self._free.append(slot)
 
     def total(self) -> int:

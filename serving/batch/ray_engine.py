@@ -8,19 +8,33 @@ job's folder and the sources must be places that every node sees.
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pickle
+import signal
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from serving.batch.crashes import run_recorded
-from serving.batch.errors import PackageMissing
+from serving.batch.engines import Reports
+from serving.batch.errors import ClusterUnreachable, PackageMissing, caught
 from serving.batch.reports import UnitReport
 from serving.batch.units import Unit
 from serving.batch.worker import WorkerSettings, make_worker
 
 # Units handed to Ray at a time: a plan of a billion pictures must not lie in its object store at once.
 _WINDOW_UNITS = 5000
+# A head node that answers at all does so in milliseconds.
+_CONNECT_TIMEOUT_S = 10.0
+_QUIET = {
+    # Ray reports the use of itself to its makers by default: a job does so only where the user says so.
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +57,14 @@ class RayEngine:
         """See Engine: actors may be on any node, so units count when they are done."""
         return 0
 
-    def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Iterator[UnitReport]:
-        """See Engine."""
+    def run(self, settings: WorkerSettings, units: Iterator[Unit]) -> Reports:
+        """See Engine. Raises PackageMissing, ClusterUnreachable, too."""
         ray = _import_ray()
-        is_ours = not ray.is_initialized()
-        if is_ours:
-            ray.init(address=self.address, log_to_driver=False, logging_level="warning")
-        try:
+        with _connected(ray, self, settings.threads), _one_line_errors(ray):
             while window := list(islice(units, _WINDOW_UNITS)):
                 yield from self._run_window(ray, settings, window)
-        finally:
-            if is_ours:
-                ray.shutdown()
 
     def _run_window(self, ray: Any, settings: WorkerSettings, units: list[Unit]) -> Iterator[UnitReport]:
-        ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"unit": json.dumps(unit.as_json())} for unit in units]
         reports = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             RayWorker,
@@ -68,29 +75,108 @@ class RayEngine:
             num_gpus=self.num_gpus or None,
         )
         for row in reports.iter_rows():
-            yield UnitReport.from_json(json.loads(row["report"]))
+            outcome = pickle.loads(row["outcome"])
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
 
 
 class RayWorker:
-    """The actor's class: loads the model once."""
+    """The actor: loads the model once. Errors are outcomes: Ray would bury what is raised in its own."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._worker = make_worker(settings)
+        self._worker = caught(lambda: make_worker(settings))
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Units in, reports out, both as JSON."""
-        reports = [
-            run_recorded(self._worker, Unit.from_json(json.loads(unit)), self._settings.folder)
-            for unit in batch["unit"]
-        ]
-        return {"report": [json.dumps(report.as_json()) for report in reports]}
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        """Units in as JSON, pickled reports or errors out."""
+        return {"outcome": [pickle.dumps(self._outcome(unit)) for unit in batch["unit"]]}
+
+    def _outcome(self, unit: str) -> UnitReport | Exception:
+        worker = self._worker
+        if isinstance(worker, Exception):
+            return worker
+        return caught(lambda: run_recorded(worker, Unit.from_json(json.loads(unit)), self._settings.folder))
+
+
+@contextmanager
+def _connected(ray: Any, engine: RayEngine, threads: int) -> Iterator[None]:
+    """Ray as the caller has it, or as the engine says for as long as the block lasts."""
+    if ray.is_initialized():
+        yield
+        return
+    address = engine.address or os.environ.get("RAY_ADDRESS")
+    _check_reachable(address)
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        with _signals_kept():
+            if address is None:
+                ray.init(include_dashboard=False, **settings)
+            else:
+                ray.init(address=address, **settings)
+        if address is None:
+            _check_room(ray, engine, threads)
+        yield
+    except OSError as error:
+        raise ClusterUnreachable(f"no Ray at {address or 'this machine'}: {error}") from error
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for two minutes, and then end the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterUnreachable(f"nothing answers at {address}: {error.strerror or error}") from error
+
+
+def _check_room(ray: Any, engine: RayEngine, threads: int) -> None:
+    """A Ray of our own never grows: actors that do not fit would be waited for without end."""
+    has = ray.cluster_resources()
+    for kind, each in (("CPU", float(threads)), ("GPU", engine.num_gpus)):
+        if (needed := engine.min_workers * each) > has.get(kind, 0.0):
+            raise ClusterUnreachable(
+                f"{engine.min_workers} actors take {needed:g} {kind}, and Ray finds "
+                f"{has.get(kind, 0.0):g} on this machine"
+            )
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; how this job ends is for its caller to say."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _one_line_errors(ray: Any) -> Iterator[None]:
+    """What Ray itself cannot do, as an error of the job."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        (reason, *_) = str(error).strip().splitlines() or [type(error).__name__]
+        raise ClusterUnreachable(f"Ray cannot go on: {type(error).__name__}: {reason}") from error
 
 
 def _import_ray() -> Any:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise PackageMissing("--engine ray needs Ray: pip install 'tessera[ray]'") from error
+    # It says there what it is doing; the job says that itself.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
     return ray

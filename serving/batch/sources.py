@@ -62,6 +62,13 @@ def units_of(sources: Sequence[Source], unit_size: int) -> Iterator[Unit]:
 
 def read_samples(unit: Unit, image_column: str) -> Iterator[Sample]:
     """The samples of a unit. Raises SourceRefused if the source is not what it was when it was planned."""
+    try:
+        yield from _read(unit, image_column)
+    except OSError as error:
+        raise SourceRefused(f"cannot read {unit.source}: {error.strerror or error}") from error
+
+
+def _read(unit: Unit, image_column: str) -> Iterator[Sample]:
     if unit.kind == "tar":
         return read_members(unit)
     if unit.kind == "parquet":

@@ -11,6 +11,7 @@ import typer
 
 from serving.batch.errors import BatchError
 from serving.cli import batch, batch_decode, keys, local, remote
+from serving.cli.job_ends import resumable
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from tokenizer.errors import TokenizerError
 
@@ -73,8 +74,8 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 for command in (local.encode, local.decode, local.truncate, local.info, remote.serve):
     app.command()(one_line_errors(command))
-data_sets.command("encode")(one_line_errors(batch.batch_encode))
-data_sets.command("decode")(one_line_errors(batch_decode.batch_decode))
+data_sets.command("encode")(one_line_errors(resumable(batch.batch_encode)))
+data_sets.command("decode")(one_line_errors(resumable(batch_decode.batch_decode)))
 client.command("encode")(one_line_errors(remote.client_encode))
 client.command("decode")(one_line_errors(remote.client_decode))
 keys.keys.command("new")(one_line_errors(keys.new))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.parquet
@@ -9,7 +10,8 @@ import pytest
 from batch_fakes import fake_worker, job, write_tree
 
 from serving.batch import encoder
-from serving.batch.crashes import CrashRecord, run_recorded
+from serving.batch.atomic import write_json
+from serving.batch.crashes import CrashRecord, run_recorded, trail_path
 from serving.batch.errors import WorkerLost
 
 
@@ -77,7 +79,21 @@ def test_a_unit_that_can_never_be_done_ends_the_job(one, monkeypatch):
                 continue
 
 
-def test_only_the_same_picture_twice_in_a_row_is_guilty():
-    record = CrashRecord().after_death(3).after_death(5).after_death(3)
+def test_only_the_same_picture_twice_in_a_row_is_guilty(one):
+    (unit,) = one.units()
+    record = CrashRecord()
+    for picture in (3, 5, 3):
+        record = record.after_death(picture, unit)
     assert record.guilty == () and record.suspect == 3
-    assert record.after_death(3).guilty == (3,)
+    assert record.after_death(3, unit).guilty == (3,)
+
+
+def test_a_job_that_begins_again_holds_nothing_against_a_picture(one):
+    (unit,) = one.units()
+    folder, record = one.settings.folder, CrashRecord().after_death(2, unit)
+    folder.mkdir()
+    write_json(folder / f".{unit.name}.tries.tmp", asdict(record))
+    trail_path(folder, unit).write_text("2")
+    one.run()
+    assert [row["error"] for row in rows(one)] == [None] * 6
+    assert not list(folder.glob(".part*"))
