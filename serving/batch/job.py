@@ -69,10 +69,9 @@ class Job:
             remove_drafts(folder)
             try:
                 totals = self._run_phases(folder)
-            except BaseException:
-                # Workers had to end in the middle of their work.
+            finally:
+                # Of workers that died, or had to end in the middle of their work.
                 remove_drafts(folder)
-                raise
             _write_errors(folder, self.plan.units)
             facts = {"model": self.settings.model_facts, "seconds": round(monotonic() - started_s, 1)}
             write_json(folder / REPORT, totals.as_json() | facts)
