@@ -1,11 +1,14 @@
 """Train a small GPT on tokens from `tessera batch encode --coding fixed`, and let it invent pictures.
 
-    tessera batch encode photos/ --out tokens --coding fixed --max-tokens 64
+    tessera batch encode photos/ --out tokens --coding fixed --max-tokens 32
     python examples/train_gpt.py tokens/data --minutes 5
 
-Needs torch. Prints the loss in bits per token on held-out pictures, beside what knowing only each position's
-own distribution gives (a token has one meaning by its place, so that alone is worth something). At the end it
-samples pictures, and continues the first bytes of held-out ones, onto one sheet.
+Needs torch and matplotlib. Prints and draws the loss in bits per token on held-out pictures, beside what two
+histograms know: of each bit by its place in the stream, and by its meaning. Then it invents pictures.
+
+What a bit means hangs on its place, on the class that the first token names, and on the canvas. By place
+alone bits look like coin tosses, 8 to a token; so the model is told what each one means, and what is known
+around it (examples/bit_meaning.py). Signs, half of all bits, stay hard: they say where things are.
 """
 
 from __future__ import annotations
@@ -13,178 +16,258 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
+from bit_meaning import FACT_SIZES, NEAR, VALUE_STEPS, Meanings, read
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tokenizer import ImageTokenizer
-from tokenizer.datasets import BEGIN, VOCABULARY_SIZE, TokenRow, TokenTable, pad
+from tokenizer.coding import Coding
+from tokenizer.datasets import TokenTable
 from tokenizer.sequence import TokenSequence
+from tokenizer.spectral import SpectralLayout
 
 HELD_OUT_SHARE = 0.1
 REPORT_EVERY_S = 20.0
-TILE_PX = 128
+# Of the held-out pictures, while training; the last report takes all.
+REPORTED_PICTURES = 300
+LEARNING_RATE, WARM_UP_STEPS = 1.5e-3, 30
+WIDTH, LAYERS, HEADS = 96, 3, 3
+TILE_PX, TILES = 128, 8
+# Streams whose meaning is worked out at a time: some hundred megabytes.
+PART = 1000
 
 
 @dataclass(frozen=True)
-class GptConfig:
-    """A model that learns something in minutes on two processors."""
+class Streams:
+    """B streams. Legend: M bits after the first token."""
 
-    context_tokens: int
-    width: int = 192
-    layers: int = 4
-    heads: int = 6
-    dropout: float = 0.1
+    classes: Tensor
+    """int64[B], the first token."""
+    bits: Tensor
+    """int64[B, M]."""
+    facts: Tensor
+    """int64[B, M, 5], what each bit is about."""
+    near: Tensor
+    """float[B, M, NEAR], values around it, in standard deviations."""
 
 
 class Gpt(nn.Module):
-    """A decoder-only transformer (Radford et al. 2019) with a bias for each position."""
+    """A decoder-only transformer (Radford et al. 2019) over bits. D = width."""
 
-    def __init__(self, config: GptConfig) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.tokens = nn.Embedding(VOCABULARY_SIZE, config.width)
-        self.places = nn.Embedding(config.context_tokens, config.width)
+        self.classes = nn.Parameter(torch.zeros(256))
+        self.facts = nn.ModuleList(nn.Embedding(size, WIDTH) for size in FACT_SIZES)
+        self.told, self.class_of = nn.Embedding(2, WIDTH), nn.Embedding(256, WIDTH)
+        for table in (*self.facts, self.told, self.class_of):
+            nn.init.normal_(table.weight, std=0.2)
+        self.near = nn.Sequential(nn.Linear(2 * NEAR, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
         layer = nn.TransformerEncoderLayer(
-            config.width,
-            config.heads,
-            4 * config.width,
-            config.dropout,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
+            WIDTH, HEADS, 4 * WIDTH, 0.0, activation="gelu", batch_first=True, norm_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
-        self.norm = nn.LayerNorm(config.width)
-        # What a byte means depends on its place: each place has a bias of its own.
-        self.head = nn.Linear(config.width, VOCABULARY_SIZE)
-        self.bias = nn.Embedding(config.context_tokens, VOCABULARY_SIZE)
-        nn.init.zeros_(self.bias.weight)
+        self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 1))
 
-    def forward(self, ids_BL: Tensor) -> Tensor:
-        """Scores of the next token, float[B, L, VOCABULARY_SIZE]."""
-        places_L = torch.arange(ids_BL.shape[1])
-        causal_LL = nn.Transformer.generate_square_subsequent_mask(ids_BL.shape[1])
-        x_BLD = self.tokens(ids_BL) + self.places(places_L)
-        x_BLD = self.layers(x_BLD, mask=causal_LL, is_causal=True)
-        return self.head(self.norm(x_BLD)) + self.bias(places_L)
+    def forward(self, streams: Streams) -> Tensor:
+        """Log odds that each bit is 1, float[B, M]; bit m is told bits before m only."""
+        facts_BMD = sum(table(streams.facts[..., i]) for i, table in enumerate(self.facts))
+        near_BMD = self.near(torch.cat([streams.near, streams.near.abs()], dim=-1))
+        told_BMD = functional.pad(self.told(streams.bits)[:, :-1], (0, 0, 1, 0))
+        x_BMD = facts_BMD + near_BMD + told_BMD + self.class_of(streams.classes)[:, None]
+        causal_MM = nn.Transformer.generate_square_subsequent_mask(x_BMD.shape[1])
+        return self.head(self.layers(x_BMD, mask=causal_MM, is_causal=True))[..., 0]
 
 
-def main() -> None:
-    """Train, report, sample."""
-    arguments = _parse()
-    torch.manual_seed(0)
-    table = TokenTable(arguments.data)
-    if table[0].sequence.coding.value != "fixed":
-        raise SystemExit("these tokens are range-coded: a model reads those of --coding fixed")
-    ids_NL = as_ids(table, arguments.tokens)
-    held_out = max(1, int(HELD_OUT_SHARE * len(ids_NL)))
-    train_NL, test_NL = ids_NL[held_out:], ids_NL[:held_out]
-    print(f"{len(train_NL)} pictures to learn from, {held_out} held out, {arguments.tokens} tokens each")
-    print(f"each position by itself: {position_bits(train_NL, test_NL):.3f} bits per token")
-    model = Gpt(GptConfig(arguments.tokens))
-    train(model, train_NL, test_NL, 60 * arguments.minutes, arguments.batch)
-    sheet = sample_sheet(model, table, test_NL, ImageTokenizer.from_pretrained(arguments.model))
-    Image.fromarray(sheet).save(arguments.sheet)
-    print(f"{arguments.sheet}: held-out pictures, the same continued from 16 tokens, invented ones")
+class Tokens:
+    """All streams of a data set, small: int8 and int16 until a batch is asked for."""
+
+    def __init__(self, sequences: Sequence[TokenSequence], layout: SpectralLayout, tokens: int) -> None:
+        # Streams of one class and canvas after each other: they share their order of bits.
+        self.sequences = sorted(sequences, key=lambda one: (one.tokens[0], one.canvas.width_px))
+        ids = np.stack([one.token_ids[:tokens] for one in self.sequences])
+        self.classes, self.bits = ids[:, 0], np.unpackbits(ids[:, 1:], axis=1)
+        parts = [self._read(layout, slice(start, start + PART)) for start in range(0, len(ids), PART)]
+        self.facts, self.near = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def _read(self, layout: SpectralLayout, part: slice) -> tuple[np.ndarray, np.ndarray]:
+        canvases = [one.canvas for one in self.sequences[part]]
+        return read(Meanings(layout, self.classes[part], canvases, self.bits.shape[1]), self.bits[part])
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def batch(self, rows: np.ndarray) -> Streams:
+        """Some of them, ready for the model."""
+        return as_streams(self.classes[rows], self.bits[rows], self.facts[rows], self.near[rows])
 
 
-def as_ids(table: TokenTable, tokens: int) -> Tensor:
-    """BEGIN and the first tokens of every picture that has as many, int64[N, tokens + 1]."""
-    long_enough = [row.token_ids for row in _rows(table) if row.sequence.length >= tokens]
-    if len(long_enough) < 20:
-        raise SystemExit(f"only {len(long_enough)} pictures have {tokens} tokens; give fewer with --tokens")
-    ids, _ = pad(long_enough, max_tokens=tokens, begin=BEGIN, end=None)
-    return torch.from_numpy(ids)
+def as_streams(classes: np.ndarray, bits: np.ndarray, facts: np.ndarray, near: np.ndarray) -> Streams:
+    """As the model takes them."""
+    whole = (torch.from_numpy(array.astype(np.int64)) for array in (classes, bits, facts))
+    return Streams(*whole, torch.from_numpy(near).float() / VALUE_STEPS)
 
 
-def train(model: Gpt, train_NL: Tensor, test_NL: Tensor, seconds: float, batch: int) -> None:
-    """AdamW with a cosine over time; prints the held-out loss as it falls."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    started_s, next_report_s, step = time.monotonic(), 0.0, 0
-    while (elapsed_s := time.monotonic() - started_s) < seconds:
-        if elapsed_s >= next_report_s:
+def bits_per_token(model: Gpt, streams: Streams) -> Tensor:
+    """Mean over all tokens of cross-entropy in bits, the first token included."""
+    scores = model(streams)
+    of_bits = functional.binary_cross_entropy_with_logits(scores, streams.bits.float(), reduction="sum")
+    of_class = functional.cross_entropy(
+        model.classes.expand(len(streams.classes), -1), streams.classes, reduction="sum"
+    )
+    tokens = len(streams.classes) * (1 + streams.bits.shape[1] // 8)
+    return (of_bits + of_class) / (math.log(2) * tokens)
+
+
+@torch.no_grad()
+def held_out_bits(model: Gpt, tokens: Tokens, limit: int | None = None) -> float:
+    """Bits per token of pictures that were not learnt from; of some evenly spread ones, with a limit."""
+    rows = np.arange(0, len(tokens), max(1, len(tokens) // (limit or len(tokens))))
+    parts = np.array_split(rows, max(1, len(rows) // 50))
+    return sum(float(bits_per_token(model, tokens.batch(part))) * len(part) for part in parts) / len(rows)
+
+
+def histogram_bits(known: Tokens, held_out: Tokens, context: Callable[[Tokens], np.ndarray]) -> float:
+    """Bits per token of a model that has a histogram of each bit's context, and one of the first token."""
+    contexts, bits = context(known).reshape(-1), known.bits.reshape(-1)
+    counts = np.ones((int(contexts.max()) + 2, 2))
+    np.add.at(counts, (contexts, bits), 1)
+    asked = np.minimum(context(held_out).reshape(-1), len(counts) - 1)
+    odds = (counts / counts.sum(1, keepdims=True))[asked, held_out.bits.reshape(-1)]
+    of_class = np.bincount(known.classes, minlength=256) + 1.0
+    class_odds = (of_class / of_class.sum())[held_out.classes]
+    tokens = len(held_out) * (1 + held_out.bits.shape[1] // 8)
+    return float(-(np.log2(odds).sum() + np.log2(class_odds).sum()) / tokens)
+
+
+def by_place(tokens: Tokens) -> np.ndarray:
+    """Context: where in the stream a bit is."""
+    return np.broadcast_to(np.arange(tokens.bits.shape[1]), tokens.bits.shape)
+
+
+def by_meaning(tokens: Tokens) -> np.ndarray:
+    """Context: colour plane, octave of the frequency, and the bits so far of the same coefficient."""
+    colour, down, across, _, cell = np.moveaxis(tokens.facts.astype(np.int64), -1, 0)
+    octave = np.ceil(np.log2(np.maximum(down, across) + 1)).astype(np.int64)
+    return (cell * 3 + colour) * 8 + octave
+
+
+def train(
+    model: Gpt, known: Tokens, held_out: Tokens, minutes: float, batch: int
+) -> list[tuple[float, float]]:
+    """AdamW with a cosine over time. Prints and returns (seconds, held-out bits per token) as they fall."""
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05, betas=(0.9, 0.98))
+    draw, curve, step, started_s = np.random.default_rng(0), [], 0, time.monotonic()
+    while (elapsed_s := time.monotonic() - started_s) < 60 * minutes:
+        if elapsed_s >= REPORT_EVERY_S * len(curve):
+            curve.append((elapsed_s, held_out_bits(model, held_out, REPORTED_PICTURES)))
             print(
-                f"{elapsed_s:5.0f} s  step {step:5d}  held out {bits(model, test_NL):.3f} bits per token",
-                flush=True,
+                f"{elapsed_s:5.0f} s  step {step:5d}  held out {curve[-1][1]:.3f} bits per token", flush=True
             )
-            next_report_s += REPORT_EVERY_S
+        share = elapsed_s / (60 * minutes)
         for group in optimizer.param_groups:
-            group["lr"] = (
-                1e-3
-                * min(1, (step + 1) / 50)
-                * (0.05 + 0.95 * (1 + math.cos(math.pi * elapsed_s / seconds)) / 2)
-            )
-        chosen = torch.randint(len(train_NL), (batch,))
-        loss = loss_of(model.train(), train_NL[chosen])
+            warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+            group["lr"] = LEARNING_RATE * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)
+        loss = bits_per_token(model, known.batch(draw.integers(0, len(known), batch)))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
-    print(f"{seconds:5.0f} s  step {step:5d}  held out {bits(model, test_NL):.3f} bits per token")
-
-
-def loss_of(model: Gpt, ids_BL: Tensor) -> Tensor:
-    """Cross-entropy of each token given those before it, in nats."""
-    scores = model(ids_BL[:, :-1])
-    return functional.cross_entropy(scores.flatten(0, 1), ids_BL[:, 1:].flatten())
+    curve.append((60 * minutes, held_out_bits(model, held_out)))
+    print(f"{60 * minutes:5.0f} s  step {step:5d}  held out {curve[-1][1]:.3f} bits per token, all of them")
+    return curve
 
 
 @torch.no_grad()
-def bits(model: Gpt, ids_NL: Tensor) -> float:
-    """Mean bits per token."""
-    losses = [float(loss_of(model.eval(), part)) * len(part) for part in ids_NL.split(64)]
-    return sum(losses) / len(ids_NL) / math.log(2)
+def continued(model: Gpt, like: Tokens, layout: SpectralLayout, known_tokens: int) -> list[TokenSequence]:
+    """The first streams of `like`, kept for some tokens and drawn bit by bit from there.
+
+    With none kept, the class is drawn, too, and of the pictures only their canvas stays.
+    """
+    sequences, bits = like.sequences, like.bits.copy()
+    classes = torch.multinomial(model.classes.softmax(0), len(like), replacement=True).numpy()
+    classes = like.classes if known_tokens else classes.astype(np.uint8)
+    meanings = Meanings(layout, classes, [one.canvas for one in sequences], bits.shape[1])
+    facts, near = np.zeros_like(like.facts), np.zeros_like(like.near)
+    for asked in meanings.walk():
+        now = slice(0, asked.place + 1)
+        facts[:, asked.place], near[:, asked.place] = asked.facts, asked.near
+        if asked.place >= 8 * (known_tokens - 1):
+            scores = model(as_streams(classes, bits[:, now], facts[:, now], near[:, now]))[:, -1]
+            bits[:, asked.place] = torch.bernoulli(scores.sigmoid()).numpy()
+        meanings.tell(asked, bits[:, asked.place])
+    ids = np.concatenate([classes[:, None], np.packbits(bits, axis=1)], axis=1)
+    return [replace(one, tokens=row.tobytes()) for one, row in zip(sequences, ids, strict=True)]
 
 
-def position_bits(train_NL: Tensor, test_NL: Tensor) -> float:
-    """Bits per token of a model that knows each position's histogram (add-one) and nothing else."""
-    total = 0.0
-    for place in range(1, train_NL.shape[1]):
-        counts = torch.bincount(train_NL[:, place], minlength=256).double() + 1
-        total -= float(torch.log2(counts / counts.sum())[test_NL[:, place]].mean())
-    return total / (train_NL.shape[1] - 1)
+def draw_curve(path: Path, curve: Sequence[tuple[float, float]], lines: Mapping[str, float]) -> None:
+    """The held-out loss over time, and what the histograms know."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    axes.plot([seconds for seconds, _ in curve[1:]], [bits for _, bits in curve[1:]], "o-", label="this GPT")
+    for (name, bits), style in zip(lines.items(), ("--", ":"), strict=True):
+        axes.axhline(bits, linestyle=style, color="grey", label=name)
+    axes.set(xlabel="seconds of training", ylabel="held-out bits per token")
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
-@torch.no_grad()
-def continue_from(model: Gpt, ids_BL: Tensor, tokens: int) -> Tensor:
-    """Draw token after token, nucleus 0.9 (Holtzman et al. 2020), up to this many after BEGIN."""
-    model.eval()
-    while ids_BL.shape[1] <= tokens:
-        odds = model(ids_BL)[:, -1, :256].softmax(-1)
-        ordered, order = odds.sort(-1, descending=True)
-        ordered[ordered.cumsum(-1) - ordered > 0.9] = 0
-        drawn = order.gather(-1, torch.multinomial(ordered, 1))
-        ids_BL = torch.cat([ids_BL, drawn], dim=1)
-    return ids_BL
-
-
-def sample_sheet(model: Gpt, table: TokenTable, test_NL: Tensor, tokenizer: ImageTokenizer) -> np.ndarray:
-    """Three rows of tiles: held out, continued, invented."""
-    known_BL, tokens = test_NL[:8], test_NL.shape[1] - 1
-    continued = continue_from(model, known_BL[:, :17], tokens)
-    invented = continue_from(model, known_BL[:, :1], tokens)
-    like = table[0].sequence
-    return np.concatenate([_tiles(ids, like, tokenizer) for ids in (known_BL, continued, invented)])
-
-
-def _tiles(ids_BL: Tensor, like: TokenSequence, tokenizer: ImageTokenizer) -> np.ndarray:
-    streams = [
-        TokenSequence(bytes(ids[1:].tolist()), like.source, like.fingerprint, like.canvas, coding=like.coding)
-        for ids in ids_BL
+def draw_sheet(path: Path, rows: Sequence[Sequence[TokenSequence]], tokenizer: ImageTokenizer) -> None:
+    """A row of tiles for each."""
+    tiles = [
+        [np.asarray(Image.fromarray(p).resize((TILE_PX, TILE_PX))) for p in tokenizer.decode(row)]
+        for row in rows
     ]
-    pictures = [Image.fromarray(pixels).resize((TILE_PX, TILE_PX)) for pixels in tokenizer.decode(streams)]
-    return np.concatenate([np.asarray(picture) for picture in pictures], axis=1)
+    Image.fromarray(np.concatenate([np.concatenate(row, axis=1) for row in tiles])).save(path)
 
 
-def _rows(table: TokenTable) -> Iterator[TokenRow]:
-    return (table[i] for i in range(len(table)))
+def main() -> None:
+    """Train, report, draw."""
+    arguments = _parse()
+    torch.manual_seed(0)
+    tokenizer = ImageTokenizer.from_pretrained(arguments.model)
+    layout, count = tokenizer.codec.spectral, arguments.tokens
+    sequences = long_enough(TokenTable(arguments.data), count)
+    np.random.default_rng(0).shuffle(sequences)
+    held_out_count = max(TILES, int(HELD_OUT_SHARE * len(sequences)))
+    held_out = Tokens(sequences[:held_out_count], layout, count)
+    known = Tokens(sequences[held_out_count:], layout, count)
+    print(f"{len(known)} pictures to learn from, {len(held_out)} held out, {count} tokens each")
+    contexts = {"each place's histogram": by_place, "each meaning's histogram": by_meaning}
+    lines = {name: histogram_bits(known, held_out, context) for name, context in contexts.items()}
+    for name, bits in lines.items():
+        print(f"{name}: {bits:.3f} bits per token")
+    model = Gpt()
+    curve = train(model, known, held_out, arguments.minutes, arguments.batch)
+    draw_curve(arguments.curve, curve, lines)
+    few = Tokens(held_out.sequences[:: len(held_out) // TILES][:TILES], layout, count)
+    kept = max(1, count // 4)
+    originals = [one.prefix(count) for one in few.sequences]
+    rows = [originals, [one.prefix(kept) for one in originals]]
+    rows += [continued(model, few, layout, kept), continued(model, few, layout, 0)]
+    draw_sheet(arguments.sheet, rows, tokenizer)
+    print(f"{arguments.curve}: the loss; {arguments.sheet}: held out, {kept} tokens, continued, invented")
+
+
+def long_enough(table: TokenTable, tokens: int) -> list[TokenSequence]:
+    """Streams of a data set with as many tokens. Ends the program where there is nothing to learn from."""
+    found = [table[row].sequence for row in range(len(table))]
+    if any(one.coding is not Coding.FIXED for one in found):
+        raise SystemExit("some of these tokens are range-coded: a model reads those of --coding fixed")
+    found = [one for one in found if one.length >= tokens]
+    if len(found) < 10 * TILES:
+        raise SystemExit(f"only {len(found)} pictures have {tokens} tokens; give fewer with --tokens")
+    return found
 
 
 def _parse() -> argparse.Namespace:
@@ -192,10 +275,11 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("data", type=Path, help="folder of Parquet files")
-    command.add_argument("--tokens", type=int, default=64, help="of each picture")
+    command.add_argument("--tokens", type=int, default=32, help="of each picture; the first ones")
     command.add_argument("--minutes", type=float, default=5.0)
-    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--batch", type=int, default=32)
     command.add_argument("--model", default="default", help="the one that made the tokens")
+    command.add_argument("--curve", type=Path, default=Path("gpt_loss.png"))
     command.add_argument("--sheet", type=Path, default=Path("gpt_samples.png"))
     return command.parse_args()
 

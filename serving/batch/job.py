@@ -72,10 +72,9 @@ class Job:
             remove_drafts(folder)
             try:
                 totals, new_samples = self._run_phases(folder)
-            except BaseException:
-                # Workers had to end in the middle of their work.
+            finally:
+                # Of workers that died, or had to end in the middle of their work.
                 remove_drafts(folder)
-                raise
             _write_errors(folder, self.plan.units)
             self._write_report(totals, new_samples, monotonic() - started_s)
         return totals

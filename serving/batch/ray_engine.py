@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +32,9 @@ from serving.batch.worker import WorkerSettings, make_worker
 _WINDOW_UNITS = 5000
 # A head node that answers at all does so in milliseconds.
 _CONNECT_TIMEOUT_S = 10.0
-_QUIET = {
-    # Ray reports the use of itself to its makers by default: a job does so only where the user says so.
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
+# Our actors keep what goes wrong while they load: one that ends there was lost with its node, or for memory.
+_MAX_LOST_STARTS = 5
+_LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ class RayEngine:
     """Between `min_workers` and `max_workers` actors, which Ray starts and stops by load."""
 
     address: str | None = None
-    """`auto`, `host:port` or `ray://...`; None starts Ray on this machine for the time of the job."""
+    """`auto`, `host:port` or `ray://...`; None is what RAY_ADDRESS says, or else a Ray on this machine for the
+    time of the job.
+    """
     min_workers: int = 1
     max_workers: int = 1
     num_gpus: float = 0.0
@@ -107,20 +109,25 @@ def _connected(ray: Any, engine: RayEngine, threads: int) -> Iterator[None]:
         return
     address = engine.address or os.environ.get("RAY_ADDRESS")
     _check_reachable(address)
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        with _signals_kept():
-            if address is None:
-                ray.init(include_dashboard=False, **settings)
-            else:
-                ray.init(address=address, **settings)
+        _start(ray, address)
         if address is None:
             _check_room(ray, engine, threads)
         yield
-    except OSError as error:
-        raise ClusterUnreachable(f"no Ray at {address or 'this machine'}: {error}") from error
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str | None) -> None:
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        # Without a word, Ray would join any cluster that it finds on this machine.
+        address, settings["include_dashboard"] = "local", False
+    try:
+        with _signals_kept(), _quiet_start():
+            ray.init(address=address, **settings)
+    except (OSError, RuntimeError, SystemExit) as error:  # it exits where something else answers
+        raise ClusterUnreachable(f"no Ray at {address}: {error}") from error
 
 
 def _check_reachable(address: str | None) -> None:
@@ -159,6 +166,27 @@ def _signals_kept() -> Iterator[None]:
 
 
 @contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Ray's own code writes to the descriptor: that actors' arguments lie in its store (where they stay),
+    and, if that is turned off, that it is.
+    """
+    if _LOG_LEVEL in os.environ:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.environ[_LOG_LEVEL] = "fatal"
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        del os.environ[_LOG_LEVEL]
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+@contextmanager
 def _one_line_errors(ray: Any) -> Iterator[None]:
     """What Ray itself cannot do, as an error of the job."""
     try:
@@ -169,14 +197,17 @@ def _one_line_errors(ray: Any) -> Iterator[None]:
 
 
 def _import_ray() -> Any:
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    # Ray tells its makers how it is used by default: a job does so only where the user says so.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise PackageMissing("--engine ray needs Ray: pip install 'tessera[ray]'") from error
-    # It says there what it is doing; the job says that itself.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    # It says there what it does and, with its stack, what it cannot do: the job says both in a line.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL + 1)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    if hasattr(context, "max_consecutive_actor_init_deaths"):  # newer than our oldest Ray
+        context.max_consecutive_actor_init_deaths = _MAX_LOST_STARTS
     return ray
