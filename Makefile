@@ -26,7 +26,11 @@ $(VENV)/.serve: pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.serve
-	$(BIN)/pip install --quiet --editable '.[cpu,serve,train,export,bench,deploy,dev]'
+	$(BIN)/pip install --quiet --editable '.[cpu,serve,batch,train,export,bench,deploy,dev]'
+	@touch $@
+
+$(VENV)/.ray: $(VENV)/.dev
+	$(BIN)/pip install --quiet --editable '.[ray]'
 	@touch $@
 
 demo: $(VENV)/.serve ## Pictures through a real server at 24, 64, 128, 512 bytes; IMAGE=path for your own
@@ -35,7 +39,7 @@ demo: $(VENV)/.serve ## Pictures through a real server at 24, 64, 128, 512 bytes
 test: $(VENV)/.dev ## All tests but the slow ones
 	$(BIN)/pytest
 
-test-slow: $(VENV)/.dev ## The slow tests
+test-slow: $(VENV)/.ray ## The slow tests, those on Ray included
 	$(BIN)/pytest -m slow
 
 test-load: $(VENV)/.dev ## Real servers under load: overload, deadlines, shutdown, retries, dashboard (with Prometheus)

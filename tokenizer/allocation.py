@@ -44,14 +44,9 @@ def allocate(
     total never gives any picture fewer bytes. Raises InvalidBudget.
     """
     _check(sequences, goal, min_bytes, max_bytes)
+    bounds = [length_bounds(one, min_bytes, max_bytes, bare=bare) for one in sequences]
+    shortest, longest = [least for least, _ in bounds], [most for _, most in bounds]
     headers = [0 if bare else header_size_bytes(one.source, one.canvas) for one in sequences]
-    longest = [
-        min(one.length, one.length if max_bytes is None else max_bytes - header)
-        for one, header in zip(sequences, headers, strict=True)
-    ]
-    shortest = [min(most, max(1, min_bytes - header)) for most, header in zip(longest, headers, strict=True)]
-    if any(most < 1 for most in longest):
-        raise InvalidBudget(f"max_bytes {max_bytes} holds no token: a header takes up to {max(headers)}")
     spare = total_bytes - sum(headers) - sum(shortest)
     if spare < 0:
         raise InvalidBudget(
@@ -61,6 +56,17 @@ def allocate(
     curves = [one.curve for one in sequences if one.curve is not None]
     more = _spend(curves, shortest, longest, spare, goal)
     return [one.prefix(least + extra) for one, least, extra in zip(sequences, shortest, more, strict=True)]
+
+
+def length_bounds(
+    one: TokenSequence, min_bytes: int, max_bytes: int | None, *, bare: bool
+) -> tuple[int, int]:
+    """Fewest and most tokens that a picture may get. Raises InvalidBudget."""
+    header = 0 if bare else header_size_bytes(one.source, one.canvas)
+    longest = one.length if max_bytes is None else min(one.length, max_bytes - header)
+    if longest < 1:
+        raise InvalidBudget(f"max_bytes {max_bytes} holds no token: a header takes {header}")
+    return min(longest, max(1, min_bytes - header)), longest
 
 
 def _check(sequences: Sequence[TokenSequence], goal: str, min_bytes: int, max_bytes: int | None) -> None:
@@ -80,7 +86,7 @@ def _spend(
     goal: Goal,
 ) -> list[int]:
     """Tokens that each picture gets beyond its shortest length."""
-    pieces = [_pieces(*one, goal) for one in zip(curves, shortest, longest, strict=True)]
+    pieces = [priced_pieces(*one, goal) for one in zip(curves, shortest, longest, strict=True)]
     sizes, worths = (np.concatenate([piece[part] for piece in pieces] or [np.zeros(0)]) for part in (0, 1))
     owner = np.repeat(np.arange(len(pieces)), [len(size) for size, _ in pieces])
     # Within a picture worth never rises, and a stable sort keeps its pieces in order where it is equal.
@@ -91,7 +97,7 @@ def _spend(
     return [int(count) for count in tokens]
 
 
-def _pieces(
+def priced_pieces(
     curve: DistortionCurve, shortest: int, longest: int, goal: Goal
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(tokens, worth) of what a picture can buy, in the order of its stream; worth never rises."""

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from serving.cli import admin, bulk, client, health, keys, local, remote
+from serving.batch.errors import BatchError
+from serving.cli import admin, batch, batch_decode, bulk, client, health, keys, local, remote
 from serving.cli.bench import bench
 from serving.cli.connection import ServerError, with_connection
+from serving.cli.job_ends import resumable
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from serving.cli.tune import tune
 from tokenizer.errors import TokenizerError
@@ -34,6 +36,8 @@ administration = typer.Typer(no_args_is_help=True, help="Change a running server
 app.add_typer(administration, name="admin")
 client_app = typer.Typer(no_args_is_help=True, help="Let a server do it.", epilog=EXIT_CODES)
 app.add_typer(client_app, name="client")
+data_sets = typer.Typer(no_args_is_help=True, help="Whole data sets, resumable.", epilog=EXIT_CODES)
+app.add_typer(data_sets, name="batch")
 
 
 def run() -> None:
@@ -66,7 +70,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: object, **kwargs: object) -> None:
         try:
             command(*args, **kwargs)
-        except (TokenizerError, OutputError, ServerError) as error:
+        except (TokenizerError, OutputError, BatchError, ServerError) as error:
             tell_error(error)
             raise typer.Exit(EXIT_FAILURE) from error
 
@@ -86,6 +90,8 @@ def probe(context: typer.Context) -> None:
 
 for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, bench, tune):
     app.command()(one_line_errors(command))
+data_sets.command("encode")(one_line_errors(resumable(batch.batch_encode)))
+data_sets.command("decode")(one_line_errors(resumable(batch_decode.batch_decode)))
 keys.keys.command("new")(one_line_errors(keys.new))
 keys.keys.command("check")(one_line_errors(keys.check))
 for change in (admin.models, admin.load, admin.unload, admin.reload, admin.log_level):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from serving.batch.options import SetBudget
 from serving.cli.files import Job, read_input
-from serving.cli.flags import SetBudget
 from serving.cli.report import Result, run_each
 from tokenizer.allocation import allocate
 from tokenizer.errors import ArtifactError, CodingUnsupported, ProviderError, TokenizerError

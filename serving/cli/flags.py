@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, cast
 
 import typer
 
-from tokenizer.allocation import GOALS, Goal
+from serving.batch.options import SetBudget
+from tokenizer.allocation import GOALS
 from tokenizer.budget import DEFAULT_COVERAGE, Mode, TokenBudget
 from tokenizer.canvas import MAX_SOURCE_SIDE_PX, MULTIPLE_PX, Size
 from tokenizer.coding import Coding
@@ -146,16 +146,6 @@ def token_budget(
         return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage, cast(Mode, mode))
     except InvalidBudget as error:
         raise typer.BadParameter(str(error)) from error
-
-
-@dataclass(frozen=True, slots=True)
-class SetBudget:
-    """One total for all pictures of a run."""
-
-    total_bytes: int
-    goal: Goal
-    min_bytes: int
-    max_bytes: int | None
 
 
 def set_budget(

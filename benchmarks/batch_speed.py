@@ -1,0 +1,243 @@
+"""What `tessera batch encode` costs against the loops that a user would write, and as data sets grow.
+
+    python -m benchmarks.batch_speed --data SHARD.tar... [--processes N] [--quick]
+
+Prints and writes `benchmarks/results/batch_speed.{md,json}`:
+
+* pictures per second over 10,000 photographs (the shards' pictures again and again, under new keys), fixed
+  and range coding, against bare ONNX Runtime with the codec, and against a loop over `ImageTokenizer.encode`
+  (benchmarks/batch_loops.py). All read tar shards, decode and resize the pictures, tokenize, write Parquet,
+  and have the same number of processes with one thread each; the seconds hold the start of the processes;
+* memory of the job and its largest worker while it goes through them;
+* milliseconds per picture of 1,000, 10,000 and 100,000 generated pictures of 32x32, without the start;
+* seconds for a job of one picture, local and on Ray: what a start costs.
+
+`--quick` takes a fiftieth of all counts, to see that it runs. Needs the extras `cpu` and `batch`, and `ray`
+for its row; some GB in the folder for temporary files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.batch_job import JobRun, Memory, measure_job
+from benchmarks.batch_loops import run_loops
+from benchmarks.command import write_results
+from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, percent
+from serving.cpu import available_cpu_count
+from tokenizer.coding import Coding
+
+PICTURES = 10_000
+SMALL_COUNTS = (1_000, 10_000, 100_000)
+SMALL_PX, SMALL_TOKENS, SMALL_SHARD = 32, 16, 100
+SHARD_PICTURES = 500
+QUICK = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pictures per second of one coding."""
+
+    coding: str
+    job: float
+    loop: float
+    bare: float
+
+
+def photographs(data: Sequence[Path], count: int, folder: Path) -> list[Path]:
+    """Tar shards of `count` pictures from the given ones, repeated under new keys."""
+    return write_shards(folder, islice(cycle(read_pictures(data)), count))
+
+
+def read_pictures(data: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """(ending, file) of every picture."""
+    found = []
+    for path in data:
+        with tarfile.open(path) as shard:
+            for member in shard:
+                if (content := shard.extractfile(member)) is not None:
+                    found.append((Path(member.name).suffix, content.read()))
+    return found
+
+
+def small_pictures(count: int, folder: Path) -> list[Path]:
+    """Tar shards of generated 32x32 PNGs; a thousand different ones."""
+    random, pictures = np.random.default_rng(0), []
+    for _ in range(min(count, 1000)):
+        pixels = np.kron(random.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        out = io.BytesIO()
+        Image.fromarray(pixels).resize((SMALL_PX, SMALL_PX)).save(out, "PNG")
+        pictures.append((".png", out.getvalue()))
+    return write_shards(folder, islice(cycle(pictures), count))
+
+
+def write_shards(folder: Path, pictures: Iterator[tuple[str, bytes]]) -> list[Path]:
+    """Files of `SHARD_PICTURES` each, keys numbered through."""
+    folder.mkdir(parents=True)
+    shards, number = [], 0
+    while part := list(islice(pictures, SHARD_PICTURES)):
+        shards.append(folder / f"{len(shards):05d}.tar")
+        with tarfile.open(shards[-1], "w") as shard:
+            for ending, data in part:
+                member = tarfile.TarInfo(f"{number:08d}{ending}")
+                member.size, number = len(data), number + 1
+                shard.addfile(member, io.BytesIO(data))
+    return shards
+
+
+def rates(
+    shards: Sequence[Path], count: int, processes: int, folder: Path
+) -> tuple[list[Rates], list[Memory]]:
+    """Both codings, and the memory of the job with the default one."""
+    found, memory = [], []
+    for coding in Coding:
+        options = ("--workers", processes, "--coding", coding.value, "--shard-size", SHARD_PICTURES)
+        job = measure_job(shards, folder / f"job-{coding.value}", *options)
+        loop = run_loops("loop", shards, coding, processes, folder / f"loop-{coding.value}")
+        bare = run_loops("bare", shards, coding, processes, folder / f"bare-{coding.value}")
+        found.append(Rates(coding.value, count / job.seconds, count / loop, count / bare))
+        memory = job.memory
+        print(found[-1], flush=True)
+    return found, memory
+
+
+def at_counts(memory: Sequence[Memory], counts: Sequence[int]) -> list[Memory]:
+    """The samples next to these numbers of finished pictures."""
+    return [min(memory, key=lambda one: abs(one.pictures - count)) for count in counts] if memory else []
+
+
+def growth(counts: Sequence[int], processes: int, folder: Path) -> list[JobRun]:
+    """Jobs over ever more small pictures."""
+    options = ("--workers", processes, "--coding", "fixed", "--max-tokens", SMALL_TOKENS)
+    runs = []
+    for count in counts:
+        shards = small_pictures(count, folder / f"small-{count}")
+        out = folder / f"small-job-{count}"
+        runs.append(measure_job(shards, out, *options, "--shard-size", SMALL_SHARD))
+        print(f"{count} small pictures: {runs[-1].ms_per_picture:.2f} ms each", flush=True)
+    return runs
+
+
+def starts(folder: Path) -> dict[str, float]:
+    """Seconds for a job of one picture with each engine that is installed."""
+    shards = small_pictures(1, folder / "one")
+    engines = ["local", *(["ray"] if importlib.util.find_spec("ray") else [])]
+    return {
+        name: measure_job(shards, folder / f"one-{name}", "--engine", name, "--workers", 1).seconds
+        for name in engines
+    }
+
+
+def page(content: dict[str, object]) -> str:
+    """The figures as a page."""
+    found: list[Rates] = content["rates"]  # type: ignore[assignment]
+    memory: list[Memory] = content["memory"]  # type: ignore[assignment]
+    small: list[JobRun] = content["small"]  # type: ignore[assignment]
+    seconds: dict[str, float] = content["start_seconds"]  # type: ignore[assignment]
+    speed = markdown_table(
+        ["coding", "job", "loop over `encode`", "bare sessions and codec", "job / loop", "job / bare"],
+        [
+            [one.coding, *(number(value, 1) for value in (one.job, one.loop, one.bare)),
+             percent(one.job / one.loop), percent(one.job / one.bare)]
+            for one in found
+        ],
+    )  # fmt: skip
+    of_memory = markdown_table(
+        ["pictures done", "job, MiB", "largest worker, MiB"],
+        [[str(one.pictures), number(one.parent_mib, 0), number(one.worker_mib, 0)] for one in memory],
+    )
+    growing = markdown_table(
+        ["pictures", "ms each", "against the first", "seconds with the start"],
+        [
+            [
+                str(run.pictures),
+                number(run.ms_per_picture),
+                percent(run.ms_per_picture / small[0].ms_per_picture),
+                number(run.seconds, 1),
+            ]
+            for run in small
+        ],
+    )  # fmt: skip
+    start = markdown_table(["engine", "seconds"], [[name, number(s, 1)] for name, s in seconds.items()])
+    return f"""# Speed of batch jobs
+
+{content["pictures"]} photographs, {content["processes"]} processes with one thread each. Written by
+`python -m benchmarks.batch_speed`, which says what is compared. Pictures per second, the start included:
+
+{speed}
+
+Resident memory during the job with the range coding:
+
+{of_memory}
+
+Pictures of {SMALL_PX}x{SMALL_PX}, {SMALL_TOKENS} tokens, shards of {SMALL_SHARD}; from the first finished
+shard to the last:
+
+{growing}
+
+A job of one picture, start to end:
+
+{start}
+
+{environment_line()}
+"""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = _parse()
+    share = QUICK if arguments.quick else 1
+    count, counts = PICTURES // share, [small // share for small in SMALL_COUNTS]
+    # Read by numpy's library in every process that is started from here.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        seconds = starts(folder)
+        found, memory = rates(
+            photographs(arguments.data, count, folder / "shards"), count, arguments.processes, folder
+        )
+        small = growth([max(small, 2 * SMALL_SHARD) for small in counts], arguments.processes, folder)
+    content: dict[str, object] = {
+        "pictures": count,
+        "processes": arguments.processes,
+        "rates": found,
+        "memory": at_counts(memory, [count // 10, count // 2, count]),
+        "small": small,
+        "start_seconds": seconds,
+    }
+    plain = {
+        **content,
+        "rates": [asdict(one) for one in found],
+        "memory": [asdict(one) for one in content["memory"]],  # type: ignore[attr-defined]
+        "small": [{k: v for k, v in asdict(run).items() if k != "memory"} for run in small],
+        "environment": environment(),
+    }
+    write_results(arguments.results / "batch_speed", page(content), plain)
+
+
+def _parse() -> argparse.Namespace:
+    command = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--data", type=Path, nargs="+", required=True, help="tar shards of photographs")
+    command.add_argument("--processes", type=int, default=available_cpu_count())
+    command.add_argument("--quick", action="store_true", help="a fiftieth of everything")
+    command.add_argument("--folder", type=Path, help="for temporary files; else the system's")
+    command.add_argument("--results", type=Path, default=RESULTS)
+    return command.parse_args()
+
+
+if __name__ == "__main__":
+    main()
