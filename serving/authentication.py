@@ -16,6 +16,7 @@ from serving import rate_limit
 from serving.api_keys import KEY_PATTERN, ApiKey, Scope, hash_of
 from serving.metrics.security import SecurityMetrics
 from serving.metrics.server import Rpc
+from serving.metrics.sets import BULK_METHODS
 from serving.rate_limit import Allowance, KeyBudget, RateLimits
 from serving.status import ScopeMissing, Unauthenticated
 
@@ -34,7 +35,6 @@ _METHOD_SCOPES = {
     "DecodeMany": Scope.DECODE,
     "Truncate": Scope.TRUNCATE,
 }
-_BULK_METHODS = ("EncodeMany", "DecodeMany")
 
 
 class Authenticator:
@@ -106,7 +106,7 @@ class Authenticator:
         allowance = Allowance(
             method,
             self._budget_of(key),
-            is_bulk=method in _BULK_METHODS,
+            is_bulk=method in BULK_METHODS,
             on_refusal=lambda name: self._on_rate_limited(name, "rate_limit"),
         )
         rate_limit.begin(allowance)

@@ -172,8 +172,11 @@ class MicroBatcher(Generic[Item, Result]):
             raise self._refuse(trace, key)
 
     def _check_deadline(self, key: Hashable, trace: RequestTrace) -> None:
-        wait_s = self.expected_wait_s(key)
-        if wait_s and (wait_s + self._costs.of(self._cost_class(key))) * DEADLINE_MARGIN > trace.remaining_s:
+        wait_s, kind, now = self.expected_wait_s(key), self._cost_class(key), time.monotonic()
+        own_s = self._costs.faded(kind, now)
+        if wait_s and (wait_s + own_s) * DEADLINE_MARGIN > trace.remaining_s:
+            if own_s > trace.remaining_s > 0:
+                self._costs.doubt(kind, now)  # or a class that is never let in would never be measured again
             self._metrics.rejected(trace.method, "deadline_unmeetable")
             raise DeadlineUnmeetable(
                 "the queue is longer than the deadline allows",
@@ -323,7 +326,10 @@ class MicroBatcher(Generic[Item, Result]):
             seconds = time.monotonic() - running.since
             self._model_metrics.model_call(self._op, seconds)
             self._running.discard(running)
-        self._deliver(batch, results, seconds)
+        try:
+            self._deliver(batch, results, seconds)
+        except Exception as error:  # a model that gives too few results must not end the worker's loop
+            return error
         return None
 
     def _deliver(self, batch: list[Waiting[Item, Result]], results: list[Result], seconds: float) -> None:

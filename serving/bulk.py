@@ -25,9 +25,6 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from serving.admission import Admission
 from serving.config import ServingConfig
@@ -198,6 +195,7 @@ class _Stream:
 
     async def _work(self, item: Item) -> Any:
         """The reply for one item: its result, or what it failed with."""
+        await self._window.wait_to_start(item)
         async with self._turns:
             limit_s = self._remaining_s()
             if limit_s is None:
@@ -268,22 +266,52 @@ def split_item(raw: bytes) -> tuple[int, bytes]:
     >>> split_item(bytes([0x08, 7, 0x12, 2]) + b"ab")
     (7, b'ab')
     """
-    message = Empty()
     try:
-        message.ParseFromString(raw)
-    except DecodeError as error:
+        return _split(raw)
+    except IndexError as error:  # the message ends inside a field
         raise InvalidRequest("these bytes are no item") from error
-    item_id, parts = 0, []
-    fields = UnknownFieldSet(message)
-    for field in (fields[index] for index in range(len(fields))):
-        if (field.field_number, field.wire_type) == (1, _VARINT):
-            item_id = _signed(field.data)
-        elif (field.field_number, field.wire_type) == (2, _BYTES):
-            parts.append(field.data)
-    return item_id, b"".join(parts)
 
 
-_VARINT, _BYTES = 0, 2  # wire types of protobuf
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types of protobuf
+# An item has two fields; more are parts of them, or of a later version.
+_MAX_FIELDS = 64
+
+
+def _split(raw: bytes) -> tuple[int, bytes]:
+    """By hand: protobuf's own unknown fields make an object of each, of which 16 MiB hold millions."""
+    parts: list[bytes] = []
+    item_id = place = 0
+    for _ in range(_MAX_FIELDS):
+        if place == len(raw):
+            return item_id, b"".join(parts)
+        tag, place = _varint(raw, place)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == _VARINT:
+            value, place = _varint(raw, place)
+            item_id = _signed(value) if number == 1 else item_id
+        elif wire_type == _BYTES:
+            size, start = _varint(raw, place)
+            place = start + size
+            if number == 2:
+                parts.append(raw[start:place])
+        elif wire_type in (_FIXED64, _FIXED32):
+            place += 8 if wire_type == _FIXED64 else 4
+        else:
+            raise InvalidRequest("these bytes are no item")
+        if number == 0 or place > len(raw):
+            raise InvalidRequest("these bytes are no item")
+    raise InvalidRequest(f"an item has at most {_MAX_FIELDS} fields")
+
+
+def _varint(raw: bytes, place: int) -> tuple[int, int]:
+    """A number and the place behind it. Raises IndexError, and InvalidRequest above ten bytes."""
+    value = 0
+    for index in range(10):
+        byte = raw[place + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            return value & (2**64 - 1), place + index + 1
+    raise InvalidRequest("these bytes are no item")
 
 
 def _signed(number: int) -> int:

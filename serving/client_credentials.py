@@ -105,6 +105,8 @@ def _transport(tls: ClientTls) -> grpc.ChannelCredentials:
 
 def _stays_here(target: str) -> bool:
     """True if the target is an address of this machine: `localhost:1`, `ipv4:127.0.0.1:1`, `unix:/path`."""
+    if "," in target:  # a list of addresses, of which any may be far
+        return False
     name = re.sub(r"^(dns:(///)?|ipv[46]:)", "", target)
     host = name[1 : name.index("]")] if name.startswith("[") and "]" in name else name.rpartition(":")[0]
     if (host or name) == "localhost" or name.startswith("unix:"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from serving import limits
 from serving.cpu import available_cpu_count
-from serving.security_settings import SecuritySettings
+from serving.security_settings import SecuritySettings, is_loopback
 from tokenizer.canvas import DEFAULT_AREA_PX, MAX_SIDE_PX
 from tokenizer.images import ImageLimits
 from tokenizer.providers import BATCH_BUCKETS, ProviderOptions
@@ -191,7 +190,7 @@ class ServingConfig(SecuritySettings):
     @classmethod
     def _check_admin_host_is_this_machine(cls, host: str) -> str:
         """Whoever reaches the admin port has models of his choice run here."""
-        if host != "localhost" and not _is_loopback(host):
+        if host != "localhost" and not is_loopback(host):
             raise ValueError(f"must be a loopback address such as 127.0.0.1 or ::1, got {host!r}")
         return host
 
@@ -258,13 +257,6 @@ class ServingConfig(SecuritySettings):
             "image_threads": self.effective_image_threads,
             "max_model_calls": self.effective_model_calls,
         }
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def describe_invalid(error: ValidationError) -> str:

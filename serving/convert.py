@@ -125,11 +125,11 @@ def parse_decode_stream(
 ) -> DecodeStreamCommand:
     """A stream and the lengths at which to show it; the whole of it comes last."""
     command = parse_decode(request.request, model, config)
-    counts = tuple(request.preview_token_counts)
-    field = "preview_token_counts"
-    if len(counts) > config.max_previews:
-        message = f"at most {config.max_previews} previews, got {len(counts)}"
+    field, given = "preview_token_counts", len(request.preview_token_counts)
+    if given > config.max_previews:  # before they are copied: there may be millions
+        message = f"at most {config.max_previews} previews, got {given}"
         raise InvalidRequest(message, reason="PREVIEWS_INVALID", field=field)
+    counts = tuple(request.preview_token_counts)
     if any(count < 0 for count in counts) or any(a >= b for a, b in pairwise(counts)):
         message = "preview lengths must increase, from 0 up"
         raise InvalidRequest(message, reason="PREVIEWS_INVALID", field=field)

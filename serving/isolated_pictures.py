@@ -135,6 +135,12 @@ class IsolatedPicturePool(PicturePool):
             if ended.by_picture:
                 raise errors.ImageCorrupt(f"decoding this picture was stopped: {ended}") from ended
             raise DecoderLost("a decoder was lost; try again", retry_after_s=_RETRY_AFTER_S) from ended
+        except errors.ImageError:
+            raise
+        except BaseException:
+            # Half an answer may be in the pipe, and would be taken for that to the next picture.
+            current = self._replace(current, "its answer was not read to the end")
+            raise
         finally:
             self._idle.put(current)
 

@@ -54,7 +54,8 @@ class MemoryBudget:
             if waiting.turn.done() and not waiting.turn.cancelled():
                 self.give_bulk(size_bytes)  # its turn came in the same moment
             else:
-                self._waiting.remove(waiting)
+                if waiting in self._waiting:  # a neighbour that gave in the same moment may have dropped it
+                    self._waiting.remove(waiting)
                 self._serve_waiting()
             raise
 
@@ -64,8 +65,14 @@ class MemoryBudget:
         self.give(size_bytes)
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._is_left(self._waiting[0].size_bytes):
-            waiting = self._waiting.popleft()
+        while self._waiting:
+            waiting = self._waiting[0]
+            if waiting.turn.done():  # cancelled, and its task has not run since
+                self._waiting.popleft()
+                continue
+            if not self._is_left(waiting.size_bytes):
+                return
+            self._waiting.popleft()
             self._size_bytes += waiting.size_bytes
             self._bulk_size_bytes += waiting.size_bytes
             waiting.turn.set_result(None)

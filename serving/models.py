@@ -197,6 +197,7 @@ class ModelRegistry:
         async def alone() -> Result:
             try:
                 async with self._one_at_a_time:
+                    self._check_open()  # a drain may have begun while this change waited
                     result = await change
                     if frees:
                         await asyncio.to_thread(give_back)
@@ -204,13 +205,19 @@ class ModelRegistry:
             finally:
                 change.close()  # one that was cancelled while it waited for its turn has not begun
 
-        if self._closed:
+        try:
+            self._check_open()
+        except Draining:
             change.close()
-            raise Draining("this server is shutting down", retry_after_s=0.0)
+            raise
         task = asyncio.create_task(alone())
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Draining("this server is shutting down", retry_after_s=0.0)
 
     async def _reload(self, old: Generation) -> Generation:
         metrics = old.pipeline.metrics

@@ -137,12 +137,12 @@ class Pipeline:
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""
-        spend_picture(command.source.area_px)
         canvas = choose_canvas(command.source, command.canvas_area_px)
         key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
         # Before the picture is decoded: that costs far more than a refusal may.
         self._encoder.check_room(key, trace)
         async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
+            spend_picture(command.source.area_px)  # not for what was refused
             pixels = await self._pixels(command, trace)
             whole = await self._encoder.submit(pixels, key, trace)
         encoded = self._rated(whole, command)
@@ -153,8 +153,8 @@ class Pipeline:
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
-        spend_picture(sequence.source.area_px)
         async with self._admission.memory(trace, "decode", _size_in_work(sequence.source), self.metrics):
+            spend_picture(sequence.source.area_px)
             pixels = await self._decoder.submit(sequence, _DecodeKey(sequence.canvas, realism), trace)
             picture = await self._write(pixels, form, trace)
         self._check_reply_size(picture)

@@ -142,7 +142,7 @@ class TokenizerServicer:
             pipeline.metrics.stages("decode", trace.seconds)
 
     async def _truncate(self, raw: bytes, trace: RequestTrace) -> pb.TruncateResponse:
-        request = convert.parse_message(pb.TruncateRequest, raw)
+        request = await self._parse(pb.TruncateRequest, raw, trace)
         command = convert.parse_truncate(request, self._config)
         shorter = cut(command.sequence, command.budget)
         made_by = self._models.of_fingerprint(command.sequence.fingerprint)

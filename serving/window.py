@@ -40,6 +40,7 @@ class Window:
         self._max_size_bytes = max_size_bytes
         self._items: dict[Item, None] = {}
         self._size_bytes = 0
+        self._settled_size_bytes = 0
         self._changed = asyncio.Event()
         self._empty_since = time.monotonic()
 
@@ -60,6 +61,15 @@ class Window:
             self._changed.clear()
             await self._changed.wait()
 
+    async def wait_to_start(self, item: Item) -> None:
+        """Returns once this item may be worked on: results that nobody reads must not pile up.
+
+        A small request may have a large result (a picture). The oldest item never waits.
+        """
+        while self._settled_size_bytes >= self._max_size_bytes and next(iter(self._items)) is not item:
+            self._changed.clear()
+            await self._changed.wait()
+
     def add(self, item: Item) -> None:
         """It was read."""
         self._items[item] = None
@@ -68,6 +78,7 @@ class Window:
     def settle(self, item: Item, result_size_bytes: int) -> None:
         """Its result is there, and takes the place of its request."""
         self._size_bytes += result_size_bytes - item.size_bytes
+        self._settled_size_bytes += result_size_bytes
         item.size_bytes = result_size_bytes
         item.request = b""
         self._changed.set()
@@ -76,5 +87,6 @@ class Window:
         """Its result is written."""
         del self._items[item]
         self._size_bytes -= item.size_bytes
+        self._settled_size_bytes -= item.size_bytes
         self._empty_since = time.monotonic()
         self._changed.set()

@@ -27,15 +27,15 @@ from tokenizer.errors import ImageModeUnsupported
 
 _WHITE = (255, 255, 255)
 Pixels = NDArray[np.uint8]
-# EXIF orientation -> the stored picture upright, as a view.
+# EXIF orientation -> the upright picture as it is stored, as a view.
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
     4: lambda pixels: pixels[::-1],
     5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
+    6: lambda pixels: np.rot90(pixels),
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels),
+    8: lambda pixels: np.rot90(pixels, -1),
 }
 _BAND_PX = 256
 _PROFILE_MODES = ("RGB", "L", "CMYK", "LAB")
@@ -46,18 +46,20 @@ _TIFF_WHITE_IS_ZERO = 0
 
 def upright_rgb(image: Image.Image) -> Pixels:
     """uint8[H, W, 3] of a Pillow image. Raises ImageModeUnsupported, and what Pillow raises on bad bytes."""
-    turn = _TURNS.get(_orientation(image))  # before loading: must agree with `turns_sideways`
+    orientation = _orientation(image)  # before loading: must agree with `turns_sideways`
     image.load()
     to_8_bit, to_srgb = _depth_converter(image), _colour_converter(image)
-    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    sides = (image.width, image.height) if orientation >= 5 else (image.height, image.width)
+    upright = np.empty((*sides, 3), dtype=np.uint8)
+    stored = _TURNS[orientation](upright) if orientation in _TURNS else upright
     for top in range(0, image.height, _BAND_PX):
         bottom = min(top + _BAND_PX, image.height)
         colour, alpha = to_8_bit(image.crop((0, top, image.width, bottom)))
         rgb = to_srgb(colour)
         if alpha is not None:
             rgb = Image.composite(rgb, Image.new("RGB", rgb.size, _WHITE), alpha)
-        pixels[top:bottom] = np.asarray(rgb)
-    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+        stored[top:bottom] = np.asarray(rgb)
+    return upright
 
 
 def turns_sideways(image: Image.Image) -> bool:

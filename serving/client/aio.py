@@ -13,7 +13,13 @@ import grpc.aio
 
 from serving import limits
 from serving.client import many, replies, requests
-from serving.client.errors import DeadlineExceeded, ServiceError, Unavailable, service_error
+from serving.client.errors import (
+    DeadlineExceeded,
+    PermissionDenied,
+    ServiceError,
+    Unavailable,
+    service_error,
+)
 from serving.client.many_aio import run_many
 from serving.client.replies import ModelInfo, Preview, ServerInfo
 from serving.client.requests import Picture, Stream
@@ -280,7 +286,10 @@ class AsyncTokenizerClient:
         timeout_s: float | None,
     ) -> AsyncIterator[tuple[Any, Any]]:
         self._check_loop()
-        told = (await self.server_info(timeout_s=timeout_s)).limits.max_stream_window_item_count
+        try:
+            told = (await self.server_info(timeout_s=timeout_s)).limits.max_stream_window_item_count
+        except PermissionDenied:
+            told = 0
         bulk = many.Bulk(codec, window=many.window_of(window, told), max_resumes=max_resumes)
 
         def open_stream() -> Any:

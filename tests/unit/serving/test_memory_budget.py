@@ -63,6 +63,18 @@ async def test_an_item_that_gives_up_makes_way_for_those_behind_it():
     assert held.done() and small.done()
 
 
+async def test_items_cancelled_together_leave_nothing_behind():
+    budget = MemoryBudget(100)
+    holding, *others = await waiting(budget, 50, 30, 30)
+    assert holding.done()
+    for one in others:
+        one.cancel()
+    budget.give_bulk(50)  # before the tasks of the cancelled ones have run
+    await turns()
+    assert all(one.cancelled() for one in others)
+    assert budget.take(100)
+
+
 async def test_an_item_cancelled_in_the_moment_of_its_turn_gives_its_bytes_back():
     budget = MemoryBudget(100)
     assert budget.take(100)
