@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from serving.costs import CostEstimates
@@ -34,7 +33,7 @@ from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
 from serving.status import DeadlineUnmeetable, DeviceMemoryFull, ModelUnloaded, QueueFull
 from serving.trace import RequestTrace
-from serving.waiting import DEADLINE_MARGIN, Waiting, fail, take_batch
+from serving.waiting import DEADLINE_MARGIN, Running, Waiting, fail, take_batch
 from tokenizer.errors import DeviceMemoryExhausted
 
 Item = TypeVar("Item")
@@ -42,16 +41,6 @@ Result = TypeVar("Result")
 
 # Bounds of the advice given to a refused client.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    expected_s: float
-    since: float = field(default_factory=time.monotonic)
-
-    @property
-    def rest_s(self) -> float:
-        return max(0.0, self.since + self.expected_s - time.monotonic())
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -89,7 +78,7 @@ class MicroBatcher(Generic[Item, Result]):
         self._bulk: FairQueue[Waiting[Item, Result]] = FairQueue()
         self._reported_items = 0
         self._costs = CostEstimates()
-        self._running: set[_Running] = set()
+        self._running: set[Running] = set()
         self._in_work: set[Waiting[Item, Result]] = set()
         self._wake = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -310,7 +299,7 @@ class MicroBatcher(Generic[Item, Result]):
         if not batch:
             return None
         self._model_metrics.batch(self._op, len(batch), trigger)
-        running = _Running(len(batch) * self._costs.of(batch[0].kind))
+        running = Running(len(batch) * self._costs.of(batch[0].kind))
         self._running.add(running)
         loop = asyncio.get_running_loop()
         items = [waiting.item for waiting in batch]

@@ -1,4 +1,4 @@
-"""Items that wait for the model: which of them make the next batch, and how they fail. Knows no threads."""
+"""Items that wait for the model, or are in it: what makes the next batch, and how items fail."""
 
 from __future__ import annotations
 
@@ -32,6 +32,19 @@ class Waiting(Generic[Item, Result]):
     trace: RequestTrace
     future: asyncio.Future[Result]
     since: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A model call in work."""
+
+    expected_s: float
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def rest_s(self) -> float:
+        """How much longer it should take."""
+        return max(0.0, self.since + self.expected_s - time.monotonic())
 
 
 def take_batch(

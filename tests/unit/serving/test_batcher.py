@@ -222,3 +222,18 @@ async def test_batchers_that_share_a_turn_never_run_at_once_and_none_starves():
     assert not turns.locked()
     for each in batchers:
         await each.batcher.stop()
+
+
+async def test_a_class_that_is_never_let_in_is_tried_again_after_a_slow_beginning(bench, monkeypatch):
+    monkeypatch.setattr("serving.costs.FADE_HALF_LIFE_S", 0.01)
+    bench.batcher._costs.learn("slow once", 60.0)
+    bench.batcher._costs.learn(None, 1.0)
+    held = await bench.hold_worker()
+    with pytest.raises(DeadlineUnmeetable):
+        await bench.submit(1, seconds=5.0, key="slow once")
+    await asyncio.sleep(0.2)  # twenty half-lives
+    tried = bench.submit(1, seconds=5.0, key="slow once")
+    await asyncio.sleep(0)
+    bench.gate.set()
+    assert await tried == 2
+    await held

@@ -8,7 +8,7 @@ import threading
 import pytest
 from test_batcher import Bench, bulk
 
-from serving.status import DeadlinePassed, DeadlineUnmeetable, DeviceMemoryFull, ModelUnloaded, QueueFull
+from serving.status import DeadlinePassed, DeviceMemoryFull, ModelUnloaded, QueueFull
 from tokenizer.errors import DeviceMemoryExhausted
 
 
@@ -340,19 +340,3 @@ async def test_stopping_ends_what_every_instance_has_in_work(start):
     await bench.batcher.stop()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, ModelUnloaded) for result in results)
-
-
-async def test_a_class_that_is_never_let_in_is_tried_again_after_a_slow_beginning(start, monkeypatch):
-    monkeypatch.setattr("serving.costs.FADE_HALF_LIFE_S", 0.01)
-    bench = start(max_batch_size=1)
-    bench.batcher._costs.learn("slow once", 60.0)
-    bench.batcher._costs.learn(None, 1.0)
-    held = await bench.hold_worker()
-    with pytest.raises(DeadlineUnmeetable):
-        await bench.submit(1, seconds=5.0, key="slow once")
-    await asyncio.sleep(0.2)  # twenty half-lives
-    tried = bench.submit(1, seconds=5.0, key="slow once")
-    await asyncio.sleep(0)
-    bench.gate.set()
-    assert await tried == 2
-    await held
