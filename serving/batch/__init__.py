@@ -1,5 +1,5 @@
-"""Batch jobs: a data set of pictures to a data set of tokens, in units that can be done again. Knows no RPC.
+"""Batch jobs: pictures of a data set to tokens and back, in units that can be done again. Knows no RPC.
 
-source ── units ──> engine (processes or Ray) ──> worker: read, encode, cut ──> sink: one shard per unit
+source ── units ──> engine (processes or Ray) ──> worker: encode or decode ──> sink: one shard per unit
                                                                  └── report of the unit ──> job
 """
