@@ -15,7 +15,7 @@ LOCK := --universal --python-version 3.13 --generate-hashes --no-header --no-ann
 .PHONY: help demo test test-slow check check-deploy test-load test-fuzz soak format proto proto-release train model export quantize serve bench bench-serving lock rules replay-dockerfile clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 # Two stamps: serving needs no torch, so a user who only runs the demo never downloads it.
 $(VENV)/.serve: pyproject.toml

@@ -124,6 +124,10 @@ class ModelRegistry:
 
         async def change() -> Generation:
             model = await self._load_from(source)
+            if make_default and (served := self._same_content(model.ref)) is not None:
+                self._publish((served, *(one for one in self._in_service if one is not served)))
+                _log.info("default changed", **_facts(served))
+                return served
             self._check_is_new(model.ref, source, self._in_service)
             fresh = self._put_in_service(model, source)
             others = self._in_service
@@ -132,6 +136,10 @@ class ModelRegistry:
             return fresh
 
         return await self._run(change())
+
+    def _same_content(self, ref: ModelRef) -> Generation | None:
+        """A model in service that is this very one."""
+        return next((one for one in self._in_service if one.ref == ref), None)
 
     async def unload(self, name: str) -> None:
         """Take a model out of service; returns once it is freed. Raises ModelNotFound, ModelRequired."""

@@ -106,9 +106,7 @@ class TesseraServer:
         self.security.open(self.config.host)
         self._observers = rpc_observers(self.config, version_of("tessera"))
         self.metrics.build(version=version_of("tessera"), onnxruntime=onnxruntime_version())
-        self._probes = Probes(
-            self.config.metrics_host, self.config.metrics_port, exposition=self.metrics.exposition
-        )
+        self._probes = self._open_probes()
         try:
             self._grpc, self.port = self._build_grpc()
             await self._grpc.start()
@@ -162,6 +160,13 @@ class TesseraServer:
             await asyncio.to_thread(self._probes.stop)
         if self._observers is not None:
             await asyncio.to_thread(self._observers.stop)
+
+    def _open_probes(self) -> Probes:
+        host, port = self.config.metrics_host, self.config.metrics_port
+        try:
+            return Probes(host, port, exposition=self.metrics.exposition)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port} for metrics: {error}") from error
 
     def _build_grpc(self) -> tuple[Any, int]:
         assert self._observers is not None  # start comes first

@@ -294,7 +294,9 @@ def trailing_metadata(failure: Failure, request_id: str) -> Metadata:
     status = rich_status(failure, request_id)
     metadata: Metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
     if failure.retry_after_s is not None:
-        metadata += ((RETRY_PUSHBACK_KEY, str(math.ceil(failure.retry_after_s * 1000))),)
+        # At least 1: told 0, grpc's client forgets to try again, and the call hangs until its deadline.
+        milliseconds = max(1, math.ceil(failure.retry_after_s * 1000))
+        metadata += ((RETRY_PUSHBACK_KEY, str(milliseconds)),)
     return metadata
 
 

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from serving.batch.crashes import CrashRecord, last_begun, trail_path
 from serving.batch.errors import WorkerLost, caught
 from serving.batch.live_counts import LiveCounts, tick_into
-from serving.batch.reports import UnitReport
+from serving.batch.reports import UnitReport, read_report, report_path
 from serving.batch.units import Unit
 from serving.batch.worker import UnitWorker, WorkerSettings, make_worker
 
@@ -125,7 +125,7 @@ class _Crew:
             try:
                 message = hand.connection.recv()
             except (EOFError, OSError):
-                self._bury(hand)
+                yield from self._bury(hand)
                 continue
             if isinstance(message, Exception):
                 raise message
@@ -164,7 +164,8 @@ class _Crew:
         with suppress(OSError):  # it has died meanwhile: `wait` will see that
             hand.connection.send((unit, trail))
 
-    def _bury(self, hand: _Hand) -> None:
+    def _bury(self, hand: _Hand) -> Iterator[UnitReport]:
+        """One has died. What it was at is done again, unless it had just finished that."""
         self._hands.remove(hand)
         self._counts.free(hand.slot)
         hand.connection.close()
@@ -177,6 +178,9 @@ class _Crew:
                     "is there enough memory?"
                 )
         if (work := hand.work) is None:
+            return
+        if report_path(self._settings.reports, work.unit.index).exists():
+            yield read_report(self._settings.reports, work.unit.index)
             return
         if hand.is_ready:
             trail = trail_path(self._settings.folder, work.unit)

@@ -50,6 +50,11 @@ class WorkerSettings:
         return self.folder / WHOLES
 
     @property
+    def reports(self) -> Path:
+        """Folder whose reports say what this phase has done."""
+        return self.wholes if self.phase == "whole" else self.folder
+
+    @property
     def encoding(self) -> EncodeOptions:
         """The options of a job that encodes."""
         assert isinstance(self.options, EncodeOptions)  # phases come from the options themselves

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from running_server import Running
 
+from serving.admission import ServerState
 from serving.client.errors import Overloaded, Unavailable
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import tokenizer_service_pb2_grpc
@@ -316,3 +317,10 @@ def test_before_the_model_is_there_requests_are_told_to_come_back(start_server, 
         loading.call(loading.server.load())
         assert client.is_serving() and client.is_serving("tessera.v1.TokenizerService")
         assert client.encode(png).length == 1560
+
+
+def test_a_client_of_a_server_that_goes_hears_so_and_does_not_wait_for_its_deadline(running, png):
+    running.server.admission.state = ServerState.DRAINING
+    with running.client(timeout_s=10) as client, pytest.raises(Unavailable) as caught:
+        client.encode(png)
+    assert caught.value.reason == "SERVER_DRAINING"

@@ -312,3 +312,9 @@ async def test_a_server_that_stops_begins_no_change_and_ends_those_that_wait(she
 def test_every_refusal_of_a_change_is_a_status_that_an_operator_can_read():
     for kind in (ModelConflict, ModelRequired, ModelLoadFailed):
         assert issubclass(kind, StatusError) and kind.reason.startswith("MODEL_")
+
+
+async def test_a_model_that_is_served_becomes_the_default_without_another_copy(registry):
+    (first, *_, last) = registry.in_service
+    loaded = await registry.load("o", make_default=True)
+    assert loaded is last and registry.in_service[0] is last and first in registry.in_service

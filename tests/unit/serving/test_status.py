@@ -5,7 +5,8 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from serving.status import failure_of
+from serving.limits import RETRY_PUSHBACK_KEY
+from serving.status import Draining, failure_of, trailing_metadata
 from tokenizer import errors
 
 CAUSED_BY_CALLERS = {
@@ -21,3 +22,9 @@ def test_what_a_caller_did_is_not_internal(kind: type[errors.TokenizerError]) ->
     failure = failure_of(kind("said by the library"))
     assert failure.code is CAUSED_BY_CALLERS[kind]
     assert "said by the library" in failure.message
+
+
+def test_a_client_that_may_try_again_at_once_is_told_a_millisecond() -> None:
+    """Told 0, grpc's client destroys the attempt and makes no other one."""
+    failure = failure_of(Draining("going", retry_after_s=0.0))
+    assert dict(trailing_metadata(failure, "request"))[RETRY_PUSHBACK_KEY] == "1"
