@@ -98,8 +98,9 @@ def test_a_kill_while_the_final_report_is_written_is_made_good(tmp_path, picture
     assert found == wanted
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("whom", ["job", "group"])
+@pytest.mark.parametrize(
+    ("whom", "sent", "code"), [("group", signal.SIGINT, 130), ("job", signal.SIGTERM, 143)]
+)
 def test_a_stopped_job_says_how_to_go_on_and_leaves_whole_shards(
     tmp_path, pictures, undisturbed, sent, code, whom
 ):

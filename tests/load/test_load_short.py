@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from load_runs import run_benchmark
 
 SHORT = ("--quick", "--fake")
@@ -46,6 +47,7 @@ def test_sigterm_under_load_loses_nothing(tmp_path: Path):
         assert trial["statuses"]["OK"] > 0
 
 
+@pytest.mark.load
 def test_retries_do_not_multiply_an_overload(tmp_path: Path):
     # Of few clients, so that the retries with which each one starts are spent early.
     arguments = ("--seconds", "6", "--clients", "10")
@@ -54,6 +56,7 @@ def test_retries_do_not_multiply_an_overload(tmp_path: Path):
     assert found["received"] > found["calls"] > 0
 
 
+@pytest.mark.load
 def test_bad_company_fails_nobody_and_keeps_no_descriptors(tmp_path: Path):
     found = run_benchmark("serving_slow_clients", tmp_path, *SHORT, "--seconds", "1.5")
     (companies,) = found["runs"]
@@ -62,6 +65,7 @@ def test_bad_company_fails_nobody_and_keeps_no_descriptors(tmp_path: Path):
     assert max(found["descriptors_left"]) <= 0
 
 
+@pytest.mark.load
 def test_mixed_load_leaves_threads_and_descriptors_as_they_were(tmp_path: Path):
     found = run_benchmark("serving_soak", tmp_path, *SHORT, "--seconds", "6")
     assert found["failed"] == found["threads_grown"] == found["descriptors_grown"] == 0

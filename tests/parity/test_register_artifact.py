@@ -62,7 +62,12 @@ def batch(count: int, canvas: Size) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("levels", "patch_px"), [((4, 4, 4, 4), 8), ((8, 8, 8, 5, 5, 5), 16), ((7, 5, 5, 5, 5), 16)]
+    ("levels", "patch_px"),
+    [
+        ((4, 4, 4, 4), 8),
+        ((8, 8, 8, 5, 5, 5), 16),
+        pytest.param((7, 5, 5, 5, 5), 16, marks=pytest.mark.slow),
+    ],
 )
 def test_both_runtimes_give_the_same_ids_and_pictures(levels: tuple[int, ...], patch_px: int) -> None:
     torch.manual_seed(1)
