@@ -246,9 +246,13 @@ class SpectralLayout:
     def _order(self, class_id: int, canvas: Size) -> BitOrder:
         geometry, tables = self._geometry(canvas), self.tables
         log_variance = self.log_variance(class_id, canvas)
-        key = log_variance[:, None] + (tables.gain.astype(np.int64)[geometry.group] << 2 * FRACTION_BITS)
-        best = _largest(key.reshape(-1), BITS_PER_TOKEN * (self.max_tokens(canvas) - 1))
-        coefficient, plane = np.divmod(best, tables.num_planes)
+        gain = tables.gain.astype(np.int64) << 2 * FRACTION_BITS
+        count = BITS_PER_TOKEN * (self.max_tokens(canvas) - 1)
+        # Gain falls with the plane: who is not among the best with its first plane is with none.
+        places = _candidates(log_variance + gain[geometry.group, 0], count)
+        key = log_variance[places, None] + gain[geometry.group[places]]
+        place, plane = np.divmod(_largest(key.reshape(-1), count), tables.num_planes)
+        coefficient = places[place]
         variance = np.exp2(log_variance / float(ONE**3))
         removed = variance[coefficient] * -np.diff(tables.distortion)[geometry.group[coefficient], plane]
         per_token = removed.reshape(-1, BITS_PER_TOKEN).sum(1)
@@ -276,10 +280,16 @@ class SpectralLayout:
         return self._geometry(canvas).band_energy(coefficients)
 
 
+def _candidates(key: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest keys and of all that equal the least of them, rising."""
+    if count >= len(key):
+        return np.arange(len(key))
+    return np.flatnonzero(key >= np.partition(key, len(key) - count)[len(key) - count])
+
+
 def _largest(key: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Indices of the `count` largest keys, largest first, ties by index: a stable sort, but of few."""
-    least = np.partition(key, len(key) - count)[len(key) - count]
-    candidates = np.flatnonzero(key >= least)
+    candidates = _candidates(key, count)
     return candidates[np.argsort(-key[candidates], kind="stable")][:count]
 
 
