@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from benchmarks.memory import resident_mib
@@ -86,6 +87,7 @@ def _memory(parent: int, out: Path) -> Memory | None:
     return None
 
 
+@cache  # a report never changes: a long job must not be slowed down by who looks at it
 def _pictures(report: Path) -> int:
     content = json.loads(report.read_text())
     return int(content["pictures"]) + len(content["errors"])

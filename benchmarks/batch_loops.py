@@ -1,10 +1,11 @@
 """What a user would write instead of `tessera batch encode`: loops over tar shards in some processes.
 
-    bare   Pillow, one ONNX Runtime session of the encoder graph, the codec that turns its output into tokens
-    loop   Pillow, `ImageTokenizer.encode`, one picture at a time
+    tokens  Pillow, an ONNX Runtime session of the encoder graph, the codec that turns its output into tokens
+    bare    the same, and the session of the halting head: tokens and predicted quality, as the job gives them
+    loop    Pillow, `ImageTokenizer.encode`, one picture at a time
 
-Both read the same shards, decode and resize the same pictures, and end with one Parquet file per shard of key
-and tokens. Neither knows bad pictures, canvases in one batch, budgets, quality, manifests or resumption.
+All read the same shards, decode and resize the same pictures, and end with one Parquet file per shard of key
+and tokens. None knows bad pictures, canvases in one batch, budgets, manifests or resumption.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from tokenizer import ImageTokenizer
 from tokenizer.artifact import ModelArtifact
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
+from tokenizer.halting import CurvePredictor, resample_mse
 from tokenizer.spectral import block_size, dct_basis
 from tokenizer.stream_codec import StreamCodec
 
-Loop = Literal["bare", "loop"]
+Loop = Literal["tokens", "bare", "loop"]
 Encode = Callable[[np.ndarray], bytes]
 
 
@@ -46,7 +48,7 @@ def run_loops(loop: Loop, shards: Sequence[Path], coding: Coding, processes: int
 
 def _become(loop: Loop, coding: Coding, out: Path) -> None:
     global _encode, _out
-    _encode = _bare(coding) if loop == "bare" else _library(coding)
+    _encode = _library(coding) if loop == "loop" else _bare(coding, has_quality=loop == "bare")
     _out = out
 
 
@@ -72,27 +74,41 @@ def _library(coding: Coding) -> Encode:
     return lambda pixels: tokenizer.encode([pixels], coding=coding)[0].tokens
 
 
-def _bare(coding: Coding) -> Encode:
+def _bare(coding: Coding, *, has_quality: bool) -> Encode:
     artifact = ModelArtifact.load("default")
     codec = StreamCodec(artifact.tables, artifact.contexts)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        artifact.graphs["encoder.onnx"], options, providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
+    curves = CurvePredictor(_Session(artifact.graphs["halting.onnx"]), codec.spectral, artifact.config)
+    session = _Session(artifact.graphs["encoder.onnx"])
 
     def encode(pixels: np.ndarray) -> bytes:
         canvas = choose_canvas(Size(pixels.shape[1], pixels.shape[0]))
-        fitted = Image.fromarray(pixels).resize((canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS)
+        image = Image.fromarray(pixels).resize((canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS)
+        fitted = np.asarray(image)
         high, wide = block_size(canvas)
-        inputs = {
-            "image": np.asarray(fitted, np.float32).transpose(2, 0, 1)[None],
-            "vertical": dct_basis(canvas.height_px, high),
-            "horizontal": dct_basis(canvas.width_px, wide),
-        }
-        out = dict(zip(names, session.run(None, inputs), strict=True))
+        out = session.run(
+            image=np.ascontiguousarray(fitted.transpose(2, 0, 1)[None], np.float32),
+            vertical=dct_basis(canvas.height_px, high),
+            horizontal=dct_basis(canvas.width_px, wide),
+        )
         coefficients, reference = out["coefficients"][0], out["reference"][0]
-        return codec.encode(coefficients, reference, float(out["energy"][0]), canvas, coding).tokens
+        stream = codec.encode(coefficients, reference, float(out["energy"][0]), canvas, coding)
+        if has_quality:
+            lost = resample_mse(pixels, fitted)
+            curves.predict(stream, coding, reference, canvas, fitted, lost)
+        return stream.tokens
 
     return encode
+
+
+class _Session:
+    """A graph on one thread of the processor, nothing around it."""
+
+    def __init__(self, graph: bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """One forward pass."""
+        return dict(zip(self._names, self._session.run(None, inputs), strict=True))

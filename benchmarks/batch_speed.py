@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.batch_job import JobRun, Memory, measure_job
-from benchmarks.batch_loops import run_loops
+from benchmarks.batch_loops import Loop, run_loops
 from benchmarks.command import write_results
 from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, percent
 from serving.cpu import available_cpu_count
@@ -41,6 +41,8 @@ from tokenizer.coding import Coding
 
 PICTURES = 10_000
 SMALL_COUNTS = (1_000, 10_000, 100_000)
+QUICK_SMALL_COUNTS = (500, 1_000, 2_000)
+LOOPS: tuple[Loop, ...] = ("loop", "bare", "tokens")
 SMALL_PX, SMALL_TOKENS, SMALL_SHARD = 32, 16, 100
 SHARD_PICTURES = 500
 QUICK = 50
@@ -54,6 +56,7 @@ class Rates:
     job: float
     loop: float
     bare: float
+    tokens: float
 
 
 def photographs(data: Sequence[Path], count: int, folder: Path) -> list[Path]:
@@ -105,9 +108,11 @@ def rates(
     for coding in Coding:
         options = ("--workers", processes, "--coding", coding.value, "--shard-size", SHARD_PICTURES)
         job = measure_job(shards, folder / f"job-{coding.value}", *options)
-        loop = run_loops("loop", shards, coding, processes, folder / f"loop-{coding.value}")
-        bare = run_loops("bare", shards, coding, processes, folder / f"bare-{coding.value}")
-        found.append(Rates(coding.value, count / job.seconds, count / loop, count / bare))
+        loop, bare, tokens = (
+            count / run_loops(loop, shards, coding, processes, folder / f"{loop}-{coding.value}")
+            for loop in LOOPS
+        )
+        found.append(Rates(coding.value, count / job.seconds, loop, bare, tokens))
         memory = job.memory
         print(found[-1], flush=True)
     return found, memory
@@ -147,10 +152,11 @@ def page(content: dict[str, object]) -> str:
     small: list[JobRun] = content["small"]  # type: ignore[assignment]
     seconds: dict[str, float] = content["start_seconds"]  # type: ignore[assignment]
     speed = markdown_table(
-        ["coding", "job", "loop over `encode`", "bare sessions and codec", "job / loop", "job / bare"],
+        ["coding", "job", "loop over `encode`", "bare sessions, codec, quality", "the same without quality",
+         "job / loop", "job / bare", "job / without quality"],
         [
-            [one.coding, *(number(value, 1) for value in (one.job, one.loop, one.bare)),
-             percent(one.job / one.loop), percent(one.job / one.bare)]
+            [one.coding, *(number(value, 1) for value in (one.job, one.loop, one.bare, one.tokens)),
+             *(percent(one.job / value) for value in (one.loop, one.bare, one.tokens))]
             for one in found
         ],
     )  # fmt: skip
@@ -199,7 +205,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
     share = QUICK if arguments.quick else 1
-    count, counts = PICTURES // share, [small // share for small in SMALL_COUNTS]
+    count, counts = PICTURES // share, QUICK_SMALL_COUNTS if arguments.quick else SMALL_COUNTS
     # Read by numpy's library in every process that is started from here.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -208,7 +214,7 @@ def main() -> None:
         found, memory = rates(
             photographs(arguments.data, count, folder / "shards"), count, arguments.processes, folder
         )
-        small = growth([max(small, 2 * SMALL_SHARD) for small in counts], arguments.processes, folder)
+        small = growth(counts, arguments.processes, folder)
     content: dict[str, object] = {
         "pictures": count,
         "processes": arguments.processes,

@@ -44,7 +44,7 @@ class Asked:
     facts: Facts
     """[N, 5], see FACT_SIZES."""
     near: Near
-    """[N, NEAR], 0 where nothing is known."""
+    """[N, NEAR]: frequencies down, across, colour plane; 0 where nothing is known."""
 
 
 class Meanings:
