@@ -19,7 +19,7 @@ help: ## Show this list
 
 # Two stamps: serving needs no torch, so a user who only runs the demo never downloads it.
 $(VENV)/.serve: pyproject.toml
-	@echo 'setting up $(VENV), once: 250 MB, a minute or two without a word'
+	@echo 'setting up $(VENV), once: 470 MB, a minute or two without a word'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[cpu,serve]'

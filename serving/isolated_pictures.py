@@ -8,7 +8,7 @@
       or an answer that makes no sense
     anything else: killed, out of memory         DecoderLost: try again, the next worker is on its way
 
-A pipe carries the pixels: shared memory was two to six times slower, since each segment is mapped anew.
+A pipe carries the pixels: shared memory was at least twice as slow, since each segment is mapped anew.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ FAILURE = struct.Struct(">I")
 
 READY, DONE, REFUSED = b"R", b"P", b"E"
 
-# A 16-bit grey picture takes the most while it is made 8-bit: arrays of 2, 4, 4, 4 and 4 bytes, 3 for RGB.
+# Reading takes 8 bytes per pixel, and a WebP 16 inside Pillow; the rest is room for what a decoder maps.
 PEAK_BYTES_PER_PIXEL = 24
 _SPARE_BYTES = 256 * 2**20
 # Pillow opens a file now and then; a decoder has no use for more.

@@ -112,15 +112,16 @@ class WholeWorker:
 
     def run(self, unit: Unit, trail: Path | None = None, tick: Tick = no_tick) -> UnitReport:
         """See UnitWorker. Raises InvalidBudget, too."""
-        report, demand = UnitReport.of(unit), Demand(0, {})
+        report, demands = UnitReport.of(unit), []
         options, folder = self._settings.encoding, self._settings.wholes
         with drafted(wholes_path(folder, unit)) as draft, gzip.open(draft, "wt", compresslevel=1) as lines:
             for row in encoded_rows(unit, self._encoder, options, trail):
                 report.add(row, bare=options.is_bare)
                 tick(report.samples)
                 if row.sequence is not None:
-                    demand = Demand.sum((demand, Demand.of([row.sequence], options.terms)))
+                    demands.append(Demand.of([row.sequence], options.terms))
                 lines.write(as_line(row) + "\n")
+        demand = Demand.sum(demands)
         report.least_bytes = demand.least_bytes
         report.demand = {str(place): tokens for place, tokens in demand.tokens_by_bin.items()}
         return report.write(folder)
