@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 from typing import Any
 
@@ -16,9 +17,8 @@ from serving.trace import Fact
 # Probes and other people's reflection come several times a minute, and say nothing about the service.
 _QUIET_PACKAGE = "grpc."
 # What the metrics count well enough when there is too much of it.
-_SAMPLED_CODES = frozenset(
-    {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}
-)
+_SHED_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE})
+_SAMPLED_CODES = _SHED_CODES | {grpc.StatusCode.OK}
 # The server, not the caller, is the reason.
 _WARNING_CODES = frozenset(
     {
@@ -34,19 +34,46 @@ _log: Any = structlog.get_logger("tessera.rpc")
 
 
 class AccessLog:
-    """Writes the lines; `sample` is the share of good and of shed RPCs that get one, all others always do."""
+    """Writes the lines; `sample` is the share of good and of shed RPCs that get one, all others always do.
 
-    def __init__(self, sample: float) -> None:
+    Of those that are shed at most `max_shed_per_s` a second.
+    """
+
+    def __init__(self, sample: float, max_shed_per_s: int) -> None:
         self._sample = sample
+        self._shed = _LinesPerSecond(max_shed_per_s)
 
     def __call__(self, rpc: Rpc, request_id: str, _metadata: object) -> _Line:
         """Begin the line of this RPC."""
-        return _Line(rpc, is_sampled=_is_sampled(request_id, self._sample))
+        return _Line(rpc, self._shed, is_sampled=_is_sampled(request_id, self._sample))
+
+
+class _LinesPerSecond:
+    """Bounds lines of one kind: a line takes a fifth of the time of a refusal, which an overload has not."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._second = 0
+        self._count = 0
+        self.left_out = 0
+        """Lines since the last one that was written."""
+
+    def may_write(self) -> bool:
+        """Whether one more line may be written in this second; counted either way."""
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count > self._limit:
+            self.left_out += 1
+            return False
+        return True
 
 
 class _Line:
-    def __init__(self, rpc: Rpc, *, is_sampled: bool) -> None:
+    def __init__(self, rpc: Rpc, shed: _LinesPerSecond, *, is_sampled: bool) -> None:
         self._rpc = rpc
+        self._shed = shed
         self._is_sampled = is_sampled
         self._seconds: dict[str, float] = {}
         self._facts: dict[str, Fact] = {}
@@ -66,6 +93,11 @@ class _Line:
         if code in _SAMPLED_CODES and not self._is_sampled:
             return
         fields: dict[str, Fact | float] = {"service": self._rpc[1], "code": code.name}
+        if code in _SHED_CODES:
+            if not self._shed.may_write():
+                return
+            if self._shed.left_out:
+                fields["left_out"], self._shed.left_out = self._shed.left_out, 0
         if failure is not None:
             # Not its message: that may quote what the client sent.
             fields["reason"] = failure.reason

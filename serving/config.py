@@ -144,6 +144,9 @@ class ServingConfig(SecuritySettings):
     access_log_sample: float = Field(
         1.0, ge=0, le=1, description="Share of good and of shed RPCs that get a log line; others always do."
     )
+    max_shed_log_lines_per_s: int = Field(
+        10, ge=0, description="Most log lines of shed RPCs in a second; a line says how many were left out."
+    )
     tracing: str = Field(
         "off", pattern="^(off|otlp)$", description="Where spans go; otlp needs the extra `otel` and OTEL_*."
     )

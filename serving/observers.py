@@ -57,7 +57,7 @@ def rpc_observers(config: ServingConfig, version: str) -> Observers:
 
     The tracer comes first: the access log shows its ids.
     """
-    access_log = AccessLog(config.access_log_sample)
+    access_log = AccessLog(config.access_log_sample, config.max_shed_log_lines_per_s)
     if config.tracing == "off":
         return Observers((access_log,), flush=lambda: None)
     try:

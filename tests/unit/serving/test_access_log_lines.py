@@ -30,7 +30,7 @@ def every_level():
 
 def lines_of(code, *, rpc=ENCODE, sample=1.0, request_id="r", failure=None):
     with capture_logs() as lines:
-        AccessLog(sample)(rpc, request_id, {}).ended(code, 0.5, failure)
+        AccessLog(sample, 10)(rpc, request_id, {}).ended(code, 0.5, failure)
     return lines
 
 
@@ -71,6 +71,22 @@ def test_sampling_keeps_about_the_asked_share_and_the_same_ids_on_every_server()
     assert kept == [i for i in range(2000) if lines_of(Code.OK, sample=0.25, request_id=f"id-{i}")]
 
 
+def test_in_a_second_few_shed_rpcs_get_a_line_and_the_next_one_says_how_many_did_not(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("serving.access_log.time.monotonic", lambda: clock[0])
+    log = AccessLog(1.0, 3)
+    codes = [Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE] * 5
+    with capture_logs() as lines:
+        for code in (*codes, Code.OK, Code.INVALID_ARGUMENT):
+            log(ENCODE, "r", {}).ended(code, 0.5, None)
+        clock[0] += 1.0
+        for code in codes[:2]:
+            log(ENCODE, "r", {}).ended(code, 0.5, None)
+    expected = [*codes[:3], Code.OK, Code.INVALID_ARGUMENT, *codes[:2]]
+    assert [line["code"] for line in lines] == [code.name for code in expected]
+    assert [line.get("left_out") for line in lines] == [None] * 5 + [7, None]
+
+
 def test_the_line_says_why_an_rpc_was_refused_but_quotes_nothing():
     failure = failure_of(QueueFull("secret words", bound="queue_items", retry_after_s=1))
     (line,) = lines_of(Code.RESOURCE_EXHAUSTED, failure=failure)
@@ -79,7 +95,7 @@ def test_the_line_says_why_an_rpc_was_refused_but_quotes_nothing():
 
 
 def test_stages_add_up_and_facts_show_on_the_line():
-    line = AccessLog(1.0)(ENCODE, "r", {})
+    line = AccessLog(1.0, 10)(ENCODE, "r", {})
     followers.set((line,))
     trace = RequestTrace("Encode", deadline=0.0)
     followers.set(())
