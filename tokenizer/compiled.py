@@ -20,7 +20,15 @@ from numba import __version__, config, njit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # All files with compiled code.
-_SOURCES = ("answers.py", "compiled.py", "contexts.py", "embedded.py", "range_coder.py", "scan.py")
+_SOURCES = (
+    "answers.py",
+    "compiled.py",
+    "contexts.py",
+    "embedded.py",
+    "range_coder.py",
+    "scan.py",
+    "surroundings.py",
+)
 
 
 def compiled(function: Function) -> Function:

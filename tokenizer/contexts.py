@@ -12,7 +12,6 @@ Legend: n coefficients, F features, H hidden units, T categories.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizer.compiled import compiled
 from tokenizer.errors import ArtifactError
 from tokenizer.range_coder import ONE, PROBABILITY_BITS
-from tokenizer.wavelet import MAX_SPLITS, Band, pyramid
+from tokenizer.surroundings import NUM_GROUPS, category_count
 
 # Logarithms are in 1/16 octave.
 OCTAVE = 16
@@ -84,63 +83,12 @@ class ContextTables:
             raise ArtifactError(f"shifts must be in 0..30 and fractions finite, got {self.shifts.tolist()}")
 
 
-NUM_FEATURES = 6
+# A coefficient's own sigma, and a feature of each group of neighbours.
+NUM_FEATURES = 1 + NUM_GROUPS
 # How many refinements the tables tell apart.
 NUM_DEPTHS = 4
-_EDGES = ((0, 1), (0, -1), (1, 0), (-1, 0))
-_CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-# Places in a row of neighbours: next to it, cornerwise, parent, other orientations, other colours. Where each
-# group ends, and log2 of its size in 1/16 octave.
-_GROUP_ENDS = (4, 8, 9, 11, 13)
+# log2 of each group's size in 1/16 octave: next to it, cornerwise, parent, other orientations, other colours.
 _GROUP_LOGS = (2 * OCTAVE, 2 * OCTAVE, 0, OCTAVE, OCTAVE)
-NUM_EDGES, PARENT = 4, 8
-
-
-def category_count() -> int:
-    """Categories: band depth x colour x (diagonal or not)."""
-    return (MAX_SPLITS + 1) * 3 * 2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
-    """For every coefficient of a pyramid, who tells about it."""
-
-    table: NDArray[np.int32]
-    """Flat indices, i32[n, 13]; at a border the coefficient stands for who is missing."""
-    category: NDArray[np.int32]
-    """i32[n]."""
-
-
-@lru_cache(maxsize=8)
-def neighbours(block: tuple[int, int]) -> Neighbours:
-    """Neighbours in the pyramid of a block."""
-    tree = pyramid(block)
-    ids = tree.views(np.arange(tree.size, dtype=np.int32))
-    table = np.concatenate([_band_neighbours(ids, i) for i in range(len(ids))])
-    return Neighbours(table, np.concatenate([_categories(band) for band in tree.bands]))
-
-
-def _band_neighbours(ids: list[NDArray[np.int32]], i: int) -> NDArray[np.int32]:
-    own = ids[i]
-    around = [_shifted(own, *step) for step in (*_EDGES, *_CORNERS)]
-    parent = ids[i - 1].repeat(2, -1).repeat(2, -2) if i >= 2 else own
-    turned = [np.roll(own, -step, axis=1) for step in (1, 2)] if own.ndim == 4 else [own, own]
-    colours = [np.roll(own, -step, axis=0) for step in (1, 2)]
-    return np.stack([one.reshape(-1) for one in (*around, parent, *turned, *colours)], axis=1)
-
-
-def _shifted(ids: NDArray[np.int32], down: int, across: int) -> NDArray[np.int32]:
-    rows = np.clip(np.arange(ids.shape[-2]) + down, 0, ids.shape[-2] - 1)
-    columns = np.clip(np.arange(ids.shape[-1]) + across, 0, ids.shape[-1] - 1)
-    return ids[..., rows[:, None], columns]
-
-
-def _categories(band: Band) -> NDArray[np.int32]:
-    depth = MAX_SPLITS if band.is_cosine else band.depth
-    colour = np.arange(3).reshape(-1, *[1] * (len(band.shape) - 1))
-    diagonal = np.zeros(1, np.int64) if band.is_cosine else (np.arange(3) == 2).reshape(1, 3, 1, 1)
-    category = (depth * 3 + colour) * 2 + diagonal
-    return np.broadcast_to(category, band.shape).reshape(-1).astype(np.int32)
 
 
 # 2^(k / 16) in units of 1/64 sigma, k from MIN_RELATIVE_LOG on.
@@ -209,22 +157,16 @@ def relative_magnitude(model: ContextModel, log: int) -> int:
 
 
 @compiled
-def read_features(
-    model: ContextModel, relative: NDArray[np.int32], table: NDArray[np.int32], own: int, at: int
-) -> int:
+def read_features(model: ContextModel, sums: NDArray[np.int32], own: int, at: int) -> int:
     """What is known around a coefficient: F features of 8 bits in one number, the first one on top.
 
-    `own` is its log2 sigma over the threshold in 1/16 octave, `relative` all known magnitudes in 1/64 sigma:
-    a neighbour's magnitude counts in its own sigmas and is brought to this coefficient's.
+    `own` is its log2 sigma over the threshold in 1/16 octave, `sums` i32[G, n] what is known of each group of
+    its neighbours in 1/64 sigma: their magnitudes count in their own sigmas and are brought to this
+    coefficient's.
     """
     packed = min(max(own, FEATURE_MIN), FEATURE_MAX) - FEATURE_MIN
-    member = 0
-    for group in range(len(_GROUP_ENDS)):
-        total = np.int32(0)
-        while member < _GROUP_ENDS[group]:
-            total += relative[table[at, member]]
-            member += 1
-        log = own + model.logs[total - 1] - _GROUP_LOGS[group] - OCTAVE * SIGMA_BITS
+    for group in range(NUM_GROUPS):
+        log = own + model.logs[sums[group, at] - 1] - _GROUP_LOGS[group] - OCTAVE * SIGMA_BITS
         packed = packed << 8 | (min(max(log, FEATURE_MIN), FEATURE_MAX) - FEATURE_MIN)
     return packed
 

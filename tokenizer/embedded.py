@@ -22,17 +22,15 @@ from numpy.typing import NDArray
 from tokenizer.answers import Oracle
 from tokenizer.compiled import compiled
 from tokenizer.contexts import (
-    NUM_EDGES,
     NUM_FEATURES,
     OCTAVE,
-    PARENT,
     UNKNOWN_LOG,
     ContextModel,
     feature,
-    neighbours,
     relative_magnitude,
 )
 from tokenizer.range_coder import ONE, Register, register
+from tokenizer.surroundings import Indices, spread, surroundings
 
 FIRST_THRESHOLD_LOG2 = 8
 # A plane asks in three passes, likely coefficients first: each pass learns from the one before.
@@ -43,8 +41,6 @@ HOPELESS_ODDS = 100
 REACH_LOG = 3 * OCTAVE
 # A coefficient below T is guessed at 0.3 T, a new one at 1.41 T; one refinement moves it to 1.25 or 1.75.
 BELOW_LOG, NEW_LOG, LOWER_LOG, UPPER_LOG = -28, 8, 5, 13
-
-Indices = NDArray[np.int32]
 
 
 def num_planes(size: int) -> int:
@@ -65,10 +61,11 @@ def threshold_log(plane: int) -> int:
 
 
 class State(NamedTuple):
-    """What both sides know of every coefficient; changes as answers come in. All columns have n places."""
+    """What both sides know of every coefficient; changes as answers come in. Columns but the first have n
+    places."""
 
-    neighbours: Indices
-    """i32[n, 13], see `contexts.Neighbours`."""
+    bands: Indices
+    """See `surroundings.Surroundings`, as for the next."""
     category: Indices
     own_log: Indices
     """log2 sigma in 1/16 octave."""
@@ -87,10 +84,10 @@ class State(NamedTuple):
 
 def new_state(block: tuple[int, int], own_log: Indices, model: ContextModel) -> State:
     """What is known before the first answer."""
-    n, who = len(own_log), neighbours(block)
+    n, around = len(own_log), surroundings(block)
     return State(
-        who.table,
-        who.category,
+        around.bands,
+        around.category,
         own_log,
         own_log + np.int32(UNKNOWN_LOG),
         np.full(n, relative_magnitude(model, UNKNOWN_LOG), np.int32),
@@ -182,16 +179,10 @@ def refine(state: State, model: ContextModel, at: int, is_upper: int) -> None:
 def list_candidates(state: State, plane: int, reach: Indices, out: Indices) -> int:
     """Into `out`, rising, and how many: what is not found, and not hopelessly far below the threshold, its
     surroundings counted. `reach` is room for n numbers."""
+    spread(state.bands, state.known_log, reach)
     least, count = threshold_log(plane) - REACH_LOG, 0
     for at in range(len(reach)):
-        best = state.known_log[at]
-        for edge in range(NUM_EDGES):
-            best = max(best, state.known_log[state.neighbours[at, edge]])
-        parent = state.neighbours[at, PARENT]
-        if parent != at:  # parents come first
-            best = max(best, reach[parent])
-        reach[at] = best
-        if best >= least and not state.is_found[at]:
+        if reach[at] >= least and not state.is_found[at]:
             out[count] = at
             count += 1
     return count

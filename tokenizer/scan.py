@@ -12,7 +12,6 @@ from tokenizer.contexts import ContextModel, Memo, new_memo, read_features, reme
 from tokenizer.embedded import (
     HOPELESS_ODDS,
     LEAST_ODDS,
-    Indices,
     State,
     Watch,
     keep_pass,
@@ -26,10 +25,11 @@ from tokenizer.embedded import (
     threshold_log,
 )
 from tokenizer.range_coder import ONE
+from tokenizer.surroundings import NUM_GROUPS, Indices, sum_groups
 
 
 class Room(NamedTuple):
-    """Arrays to work in; compiled code allocates none. Places for n coefficients each, but `counts`."""
+    """Arrays to work in; compiled code allocates none. Places for n coefficients each but the last two."""
 
     left: Indices
     """Candidates of the plane that may still be asked."""
@@ -41,6 +41,8 @@ class Room(NamedTuple):
     found: Indices
     """What was found before the plane."""
     reach: Indices
+    sums: Indices
+    """What is known around every coefficient, i32[G, n]."""
     counts: Indices
     memo: Memo
 
@@ -48,7 +50,8 @@ class Room(NamedTuple):
 def room(n: int) -> Room:
     """Room for n coefficients."""
     left, asked, odds, order, found, reach = (np.empty(n, np.int32) for _ in range(6))
-    return Room(left, asked, odds, order, found, reach, np.empty(ONE + 1, np.int32), new_memo())
+    sums, counts = np.empty((NUM_GROUPS, n), np.int32), np.empty(ONE + 1, np.int32)
+    return Room(left, asked, odds, order, found, reach, sums, counts, new_memo())
 
 
 @compiled
@@ -64,11 +67,12 @@ def price(
 ) -> tuple[int, int]:
     """Split the candidates by their odds: those to be asked in this pass go into `asked` and `odds`, those
     that may be asked later stay in `left`. Returns how many of each."""
+    sum_groups(state.bands, state.relative, work.sums)
     num_asked, num_kept = 0, 0
     for i in range(num_left):
         at = work.left[i]
         category, own = state.category[at], state.own_log[at] - threshold_log(plane)
-        features = read_features(model, state.relative, state.neighbours, own, at)
+        features = read_features(model, work.sums, own, at)
         odds = remembered_odds(model, work.memo, features, category)
         if odds < HOPELESS_ODDS:
             continue
