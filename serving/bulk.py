@@ -130,6 +130,8 @@ class _Stream:
         """Whatever ended the stream, nothing of it stays in work."""
         left = list(self._window)
         for item in left:
+            if item.is_late:
+                continue
             place = item.trace.place if item.trace else "queued"
             self._service.metrics.abandoned(self._method, by_deadline=by_deadline, place=place)
         self._service.bulk_metrics.items_closed(self._method, len(left))
@@ -225,6 +227,7 @@ class _Stream:
         if failure.code in CALLER_CODES:
             self._service.metrics.invalid(self._method, failure.reason)
         if isinstance(error, DeadlinePassed):
+            item.is_late = True
             self._service.metrics.abandoned(self._method, by_deadline=True, place=trace.place)
         if not failure.is_expected:
             _log.error("item failed", error_id=failure.metadata.get("error_id"), exc_info=error)
@@ -247,6 +250,9 @@ class _Stream:
         try:
             async with timer:
                 await self._context.write(reply)
+        except grpc.aio.InternalError as error:
+            # The client left while this waited for it; gRPC's own cancel of the RPC comes a little later.
+            raise asyncio.CancelledError from error
         except TimeoutError as error:
             if not timer.expired():
                 raise
