@@ -12,8 +12,9 @@ Three bounds make bulk work yield to everything else:
 - Memory and model time that single requests leave (`serving/memory.py`, `serving/batcher.py`): an item waits
   for them, where a single request that finds none is refused.
 
-An RPC-level failure (an item id that does not increase, a drain, a client that has gone silent) stops the
-reading only: what was read before is finished and delivered, then the RPC ends with that status.
+An RPC-level failure (an item id that does not increase, a drain, a client that has gone silent, a key that
+was revoked) stops the reading only: what was read before is finished and delivered, then the RPC ends with
+that status.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import grpc
 import structlog
 
 from serving.admission import Admission
+from serving.authentication import check_key_again
 from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
 from serving.metrics.bulk import BulkMetrics
@@ -147,6 +149,7 @@ class _Stream:
         draining = asyncio.create_task(self._service.admission.draining.wait())
         try:
             while (raw := await self._next_message(draining)) is not None:
+                check_key_again()
                 await self._begin(raw)
         finally:
             self._in_order.put_nowait(None)

@@ -96,11 +96,17 @@ class Allowance:
 
     The first picture is paid for when the RPC comes, and given back if admission sheds it; its megapixels,
     and all of what follows, once the size is known. Each item of a bulk RPC may be refused; further previews
-    of one stream are booked on credit, so that no stream breaks in the middle.
+    of one stream are booked on credit, so that no stream breaks in the middle. `budget` is asked each time:
+    a change of the key's limits holds for streams that are open, too.
     """
 
     def __init__(
-        self, method: str, budget: KeyBudget, *, is_bulk: bool, on_refusal: Callable[[str], None]
+        self,
+        method: str,
+        budget: Callable[[], KeyBudget],
+        *,
+        is_bulk: bool,
+        on_refusal: Callable[[str], None],
     ) -> None:
         self._method = method
         self._budget = budget
@@ -116,7 +122,7 @@ class Allowance:
     def give_back(self) -> None:
         """The RPC was shed: its picture is free, unless work on it has begun."""
         if not self._is_bulk and self._is_first:
-            self._budget.give_back_picture()
+            self._budget().give_back_picture()
 
     def picture(self, area_px: int) -> None:
         """A picture of this size is about to be worked on. Raises RateLimited."""
@@ -127,11 +133,11 @@ class Allowance:
             self._is_first = False
             self._spend(0, megapixels)
         else:
-            self._budget.spend(1, megapixels, on_credit=True)
+            self._budget().spend(1, megapixels, on_credit=True)
 
     def _spend(self, pictures: int, megapixels: float) -> None:
         try:
-            self._budget.spend(pictures, megapixels)
+            self._budget().spend(pictures, megapixels)
         except RateLimited:
             self._on_refusal(self._method)
             raise

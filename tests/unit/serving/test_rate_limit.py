@@ -91,7 +91,7 @@ def test_without_limits_nothing_is_refused():
 
 
 def allowance(spender: KeyBudget, refused: list[str], *, is_bulk: bool) -> Allowance:
-    return Allowance("Some", spender, is_bulk=is_bulk, on_refusal=refused.append)
+    return Allowance("Some", lambda: spender, is_bulk=is_bulk, on_refusal=refused.append)
 
 
 def test_previews_after_the_first_are_booked_and_never_refused():
