@@ -119,7 +119,7 @@ bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL
 	$(BIN)/python -m benchmarks.model_memory
 
 lock: ## Pin again what the image holds (needs uv)
-	for kind in cpu gpu; do uv pip compile --upgrade --quiet pyproject.toml --extra $$kind --extra serve $(LOCK) \
+	for kind in cpu gpu; do uv pip compile --upgrade --quiet pyproject.toml --extra $$kind --extra serve --extra otel $(LOCK) \
 	    --output-file deploy/requirements/$$kind.txt || exit 1; done
 	echo 'hatchling>=1.25' | uv pip compile --upgrade --quiet - $(LOCK) --output-file deploy/requirements/build.txt
 

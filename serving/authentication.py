@@ -3,12 +3,16 @@
 authorization: Bearer tsr_...  ──  Unauthenticated TOKEN_MISSING | TOKEN_INVALID | TOKEN_EXPIRED
                                ──  ScopeMissing
                                ──  RateLimited, where the key has spent its pictures
+
+A bulk stream may be open for hours, so its key is looked up again with each item: `check_key_again`.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from functools import partial
 
 import structlog
 
@@ -66,23 +70,37 @@ class Authenticator:
         Methods that do not exist need a key, too, so that nobody without one learns which do.
         """
         rate_limit.begin(None)
+        _check.set(None)
         if path in self._exempt:
             return
-        key = self._key_of(metadata)
+        digest = self._digest_in(metadata)
+        key = self._let_in(path, digest)
+        _check.set(partial(self._let_in, path, digest))
+        scope = self._scopes.get(path)
+        if scope is not None and scope is not Scope.INFO:
+            self._charge(path, key)
+
+    def _digest_in(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:
+        """The hash of the token that was sent; None for what cannot be one of ours."""
+        given = [value for name, value in metadata or () if name == AUTHORIZATION_KEY]
+        if not given:
+            self._metrics.auth_failed("missing")
+            raise Unauthenticated("send the metadata 'authorization: Bearer <key>'", reason="TOKEN_MISSING")
+        token = _bearer(given[0]) if len(given) == 1 else None
+        return None if token is None else hash_of(token)
+
+    def _let_in(self, path: str, digest: str | None) -> ApiKey:
+        """The entry of this hash, if it is good for this method now."""
+        key = self._entry_of(digest)
         structlog.contextvars.bind_contextvars(key=key.name)
         scope = self._scopes.get(path)
         if scope is not None and scope not in key.scopes:
             self._metrics.auth_failed("scope")
             raise ScopeMissing(f"this key lacks the scope {scope.value!r}", metadata={"scope": scope.value})
-        if scope is not None and scope is not Scope.INFO:
-            self._charge(path, key)
+        return key
 
-    def _key_of(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> ApiKey:
-        given = [value for name, value in metadata or () if name == AUTHORIZATION_KEY]
-        if not given:
-            self._metrics.auth_failed("missing")
-            raise Unauthenticated("send the metadata 'authorization: Bearer <key>'", reason="TOKEN_MISSING")
-        key = self._find(_bearer(given[0])) if len(given) == 1 else None
+    def _entry_of(self, digest: str | None) -> ApiKey:
+        key = self._find(digest)
         if key is None:
             self._metrics.auth_failed("invalid")
             raise Unauthenticated("this is no key of this server", reason="TOKEN_INVALID")
@@ -91,11 +109,11 @@ class Authenticator:
             raise Unauthenticated("this key has expired", reason="TOKEN_EXPIRED")
         return key
 
-    def _find(self, token: str | None) -> ApiKey | None:
-        """The entry of this token. Every entry is compared, whole: time tells nothing about them."""
-        if token is None:
+    def _find(self, digest: str | None) -> ApiKey | None:
+        """The entry of this hash. Every entry is compared, whole: time tells nothing about them."""
+        if digest is None:
             return None
-        digest, found = hash_of(token), None
+        found = None
         for key in self._keys():
             if hmac.compare_digest(digest, key.sha256):
                 found = key
@@ -105,7 +123,7 @@ class Authenticator:
         method = self._rpcs[path][2]
         allowance = Allowance(
             method,
-            self._budget_of(key),
+            partial(self._budget_of, key),
             is_bulk=method in BULK_METHODS,
             on_refusal=lambda name: self._on_rate_limited(name, "rate_limit"),
         )
@@ -116,7 +134,7 @@ class Authenticator:
         keys = self._keys()
         if keys is not self._budgeted:
             self._follow(keys)
-        # A reload between finding the key and here may have dropped it: then it pays for nothing more.
+        # A reload may have dropped the key since it was let in: what it has in work costs it nothing more.
         return self._budgets.get(key.sha256) or KeyBudget(self._limits_of(key))
 
     def _follow(self, keys: tuple[ApiKey, ...]) -> None:
@@ -135,6 +153,16 @@ class Authenticator:
             key.megapixels_per_s if key.megapixels_per_s is not None else default.megapixels_per_s,
             key.burst_s if key.burst_s is not None else default.burst_s,
         )
+
+
+# Of the RPC whose task this is, and of the tasks that it starts.
+_check: ContextVar[Callable[[], ApiKey] | None] = ContextVar("tessera_key_check", default=None)
+
+
+def check_key_again() -> None:
+    """Whether the key of this RPC would be let in now, too. Raises Unauthenticated or ScopeMissing."""
+    if (check := _check.get()) is not None:
+        check()
 
 
 def _bearer(value: str | bytes) -> str | None:

@@ -12,8 +12,9 @@ Three bounds make bulk work yield to everything else:
 - Memory and model time that single requests leave (`serving/memory.py`, `serving/batcher.py`): an item waits
   for them, where a single request that finds none is refused.
 
-An RPC-level failure (an item id that does not increase, a drain, a client that has gone silent) stops the
-reading only: what was read before is finished and delivered, then the RPC ends with that status.
+An RPC-level failure (an item id that does not increase, a drain, a client that has gone silent, a key that
+was revoked) stops the reading only: what was read before is finished and delivered, then the RPC ends with
+that status.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import grpc
 import structlog
 
 from serving.admission import Admission
+from serving.authentication import check_key_again
 from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
 from serving.metrics.bulk import BulkMetrics
@@ -130,6 +132,8 @@ class _Stream:
         """Whatever ended the stream, nothing of it stays in work."""
         left = list(self._window)
         for item in left:
+            if item.is_late:
+                continue
             place = item.trace.place if item.trace else "queued"
             self._service.metrics.abandoned(self._method, by_deadline=by_deadline, place=place)
         self._service.bulk_metrics.items_closed(self._method, len(left))
@@ -145,6 +149,7 @@ class _Stream:
         draining = asyncio.create_task(self._service.admission.draining.wait())
         try:
             while (raw := await self._next_message(draining)) is not None:
+                check_key_again()
                 await self._begin(raw)
         finally:
             self._in_order.put_nowait(None)
@@ -225,6 +230,7 @@ class _Stream:
         if failure.code in CALLER_CODES:
             self._service.metrics.invalid(self._method, failure.reason)
         if isinstance(error, DeadlinePassed):
+            item.is_late = True
             self._service.metrics.abandoned(self._method, by_deadline=True, place=trace.place)
         if not failure.is_expected:
             _log.error("item failed", error_id=failure.metadata.get("error_id"), exc_info=error)
@@ -247,6 +253,9 @@ class _Stream:
         try:
             async with timer:
                 await self._context.write(reply)
+        except grpc.aio.InternalError as error:
+            # The client left while this waited for it; gRPC's own cancel of the RPC comes a little later.
+            raise asyncio.CancelledError from error
         except TimeoutError as error:
             if not timer.expired():
                 raise

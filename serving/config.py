@@ -20,6 +20,8 @@ from tokenizer.providers import BATCH_BUCKETS, ProviderOptions
 BYTES_PER_PIXEL_IN_WORK = 8
 # What a request carries beside its picture: model name, options, framing.
 _REQUEST_OVERHEAD_BYTES = 4096
+# The least that RFC 9113, 6.5.2, advises; also room for health, reflection and ModelService.
+_LEAST_STREAMS_PER_CONNECTION = 100
 
 
 class ServingConfig(SecuritySettings):
@@ -226,6 +228,16 @@ class ServingConfig(SecuritySettings):
         return self.image_threads or min(2, available_cpu_count())
 
     @property
+    def max_streams_per_connection(self) -> int:
+        """RPCs that one connection may have open; gRPC's client keeps further ones to itself.
+
+        Twice what may be in work: one connection (a proxy's, say) can fill every limit, and as many again
+        can be on their way to a refusal. A client that waits without a word learns no RetryInfo.
+        """
+        in_work = self.max_concurrent_rpcs + self.max_concurrent_truncates + self.max_bulk_streams
+        return max(_LEAST_STREAMS_PER_CONNECTION, 2 * in_work)
+
+    @property
     def provider_options(self) -> ProviderOptions:
         """How the execution providers are to run."""
         return ProviderOptions(
@@ -259,6 +271,7 @@ class ServingConfig(SecuritySettings):
             "num_threads": self.effective_num_threads,
             "image_threads": self.effective_image_threads,
             "max_model_calls": self.effective_model_calls,
+            "max_streams_per_connection": self.max_streams_per_connection,
         }
 
 

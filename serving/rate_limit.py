@@ -9,11 +9,12 @@ All on the event loop, so without locks.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from serving.status import RateLimited
+from serving.status import Draining, NotReady, QueueFull, RateLimited
 
 _PX_PER_MEGAPIXEL = 1_000_000
 
@@ -47,6 +48,11 @@ class TokenBucket:
         self._refill()
         self._level -= cost
 
+    def give_back(self, tokens: float) -> None:
+        """What was taken for nothing."""
+        self._refill()
+        self._level = min(self._capacity, self._level + tokens)
+
     def _refill(self) -> None:
         now = self._clock()
         self._level = min(self._capacity, self._level + (now - self._seen_at) * self._rate_per_s)
@@ -79,17 +85,28 @@ class KeyBudget:
         for _, bucket, cost in wanted:
             bucket.take(cost)
 
+    def give_back_picture(self) -> None:
+        """One that was paid for, and not begun."""
+        if self._pictures is not None:
+            self._pictures.give_back(1)
+
 
 class Allowance:
     """What one RPC spends of the budget of its key.
 
-    The first picture is paid for when the RPC comes; its megapixels, and all of what follows, once the size
-    is known. Each item of a bulk RPC may be refused; further previews of one stream are booked on credit,
-    so that no stream breaks in the middle.
+    The first picture is paid for when the RPC comes, and given back if admission sheds it; its megapixels,
+    and all of what follows, once the size is known. Each item of a bulk RPC may be refused; further previews
+    of one stream are booked on credit, so that no stream breaks in the middle. `budget` is asked each time:
+    a change of the key's limits holds for streams that are open, too.
     """
 
     def __init__(
-        self, method: str, budget: KeyBudget, *, is_bulk: bool, on_refusal: Callable[[str], None]
+        self,
+        method: str,
+        budget: Callable[[], KeyBudget],
+        *,
+        is_bulk: bool,
+        on_refusal: Callable[[str], None],
     ) -> None:
         self._method = method
         self._budget = budget
@@ -102,6 +119,11 @@ class Allowance:
         if not self._is_bulk:
             self._spend(1, 0)
 
+    def give_back(self) -> None:
+        """The RPC was shed: its picture is free, unless work on it has begun."""
+        if not self._is_bulk and self._is_first:
+            self._budget().give_back_picture()
+
     def picture(self, area_px: int) -> None:
         """A picture of this size is about to be worked on. Raises RateLimited."""
         megapixels = area_px / _PX_PER_MEGAPIXEL
@@ -111,11 +133,11 @@ class Allowance:
             self._is_first = False
             self._spend(0, megapixels)
         else:
-            self._budget.spend(1, megapixels, on_credit=True)
+            self._budget().spend(1, megapixels, on_credit=True)
 
     def _spend(self, pictures: int, megapixels: float) -> None:
         try:
-            self._budget.spend(pictures, megapixels)
+            self._budget().spend(pictures, megapixels)
         except RateLimited:
             self._on_refusal(self._method)
             raise
@@ -134,3 +156,19 @@ def spend_picture(area_px: int) -> None:
     """Pay for one picture before it is decoded. Free without keys. Raises RateLimited."""
     if (allowance := _current.get()) is not None:
         allowance.picture(area_px)
+
+
+@contextmanager
+def unpaid_if_shed() -> Iterator[None]:
+    """An RPC that ends for want of room, with nothing done for it, has spent nothing.
+
+    Paid all the same at first: so a key has never more RPCs on the way than pictures left. And whatever its
+    caller caused (bytes that are no message, a deadline that cannot be met) stays paid: it would be free
+    work without end.
+    """
+    try:
+        yield
+    except (QueueFull, NotReady, Draining):
+        if (allowance := _current.get()) is not None:
+            allowance.give_back()
+        raise

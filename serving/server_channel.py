@@ -1,4 +1,4 @@
-"""How the server's end of each connection behaves: message sizes, pings, age. Opens nothing."""
+"""How the server's end of each connection behaves: message sizes, streams, pings, age. Opens nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def channel_options(config: ServingConfig) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", config.max_request_size_bytes),
         ("grpc.max_send_message_length", config.max_response_size_bytes),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         # Two servers on one port would share its connections without a word.
         ("grpc.so_reuseport", 0),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -26,6 +26,7 @@ from serving.metrics.server import Metrics
 from serving.models import ModelRegistry
 from serving.pictures import PicturePool
 from serving.pipeline import Pipeline
+from serving.rate_limit import unpaid_if_shed
 from serving.rates import cut
 from serving.status import DeadlinePassed
 from serving.trace import RequestTrace
@@ -202,7 +203,7 @@ class TokenizerServicer:
         if remaining_s is None:
             remaining_s = self._config.default_deadline_s
         trace = RequestTrace(method, time.monotonic() + remaining_s)
-        with self._admission.rpc(method):
+        with unpaid_if_shed(), self._admission.rpc(method):
             timer = asyncio.timeout(remaining_s)
             try:
                 async with timer:

@@ -29,6 +29,9 @@ class Item:
     trace: RequestTrace | None = None
     """Set once the item is in work; before, it waits for its turn."""
 
+    is_late: bool = False
+    """Its own time ran out. That is counted already; its error may still wait to be written."""
+
     result: asyncio.Task[Any] | None = field(default=None, repr=False)
 
 

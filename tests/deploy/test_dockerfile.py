@@ -18,7 +18,7 @@ from serving.config import ServingConfig
 from serving.probes import Probes
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {"cpu": ("cpu", "serve"), "gpu": ("gpu", "serve")}
+LOCKS = {"cpu": ("cpu", "serve", "otel"), "gpu": ("gpu", "serve", "otel")}
 PIN = re.compile(r"^([a-z0-9-]+)==([^ ;]+)[^\n]*((?:\n +--hash=sha256:[0-9a-f]{64}[ \\]*)*)", re.M)
 
 

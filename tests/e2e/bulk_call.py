@@ -26,10 +26,16 @@ def encode_item(item_id: int, file: bytes, **fields) -> pb.EncodeManyRequest:
 class BulkCall:
     """`send` and `close` never block; iterate to read results."""
 
-    def __init__(self, channel: grpc.Channel, method: str = "EncodeMany", timeout: float | None = 20) -> None:
+    def __init__(
+        self,
+        channel: grpc.Channel,
+        method: str = "EncodeMany",
+        timeout: float | None = 20,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._items: queue.SimpleQueue[Any] = queue.SimpleQueue()
         stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
-        self.rpc = getattr(stub, method)(iter(self._items.get, None), timeout=timeout)
+        self.rpc = getattr(stub, method)(iter(self._items.get, None), timeout=timeout, metadata=metadata)
 
     def send(self, *items) -> None:
         for item in items:

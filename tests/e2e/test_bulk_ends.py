@@ -134,6 +134,28 @@ def test_without_a_deadline_each_item_has_the_servers_and_misses_it_in_its_place
     expect_code(running, "OK")
 
 
+def test_an_item_whose_time_ran_out_is_not_abandoned_again_with_its_stream(start_server, photo):
+    """Items behind a result that nobody reads miss their deadline; then the client leaves."""
+    running = start_server(default_deadline_s=1.0)
+    request = big_decode(running, photo)
+    with running.channel() as channel:
+        call = BulkCall(channel, "DecodeMany", timeout=None)
+        call.send(*(pb.DecodeManyRequest(item_id=index, request=request) for index in range(3)))
+        decoded = {"op": "decode", "stage": "inference"}
+        running.eventually(lambda: running.sample("tessera_stage_duration_seconds_count", **decoded) == 3)
+        running.tokenizer.gate.clear()
+        call.send(*(pb.DecodeManyRequest(item_id=index, request=request) for index in (3, 4)))
+        running.expect(2, "tessera_abandoned_requests_total", cause="deadline")
+        left = running.sample("tessera_batch_rpc_window_items")
+        assert left > 2, "the results before the late ones are not read"
+        call.rpc.cancel()
+        expect_nothing_left(running)
+        call.close()
+    running.expect(2, "tessera_abandoned_requests_total", cause="deadline")
+    running.expect(left - 2, "tessera_abandoned_requests_total", cause="client_cancel")
+    expect_code(running, "Canceled", "DecodeMany")
+
+
 def test_a_stream_may_last_longer_than_the_deadline_and_the_age_of_its_connection(start_server, png):
     running = start_server(default_deadline_s=0.5, max_connection_age_s=0.1)
     with running.channel() as channel:

@@ -228,6 +228,23 @@ def test_a_spent_key_is_told_which_quota_and_when_to_return(start_with_keys, png
     assert len(running.tokenizer.calls) == 2
 
 
+def test_an_rpc_that_is_shed_for_want_of_room_costs_its_key_nothing(start_with_keys, png):
+    slow = caller("slow", pictures_per_s=0.01, burst_s=200)
+    running = start_with_keys(slow, max_concurrent_rpcs=1)
+    running.tokenizer.gate.clear()
+    with stubs(running) as stub:
+        request = pb.EncodeRequest(image=types.Image(encoded=png))
+        first = stub.tokenizer.Encode.future(request, metadata=slow.metadata, timeout=20)
+        running.expect(1, "tessera_in_flight_requests")
+        for _ in range(3):
+            assert refusal(lambda: encode(stub, png, slow.metadata))[1] == "QUEUE_FULL"
+        running.tokenizer.gate.set()
+        assert first.result().codestream.data
+        running.expect(0, "tessera_in_flight_requests")
+        encode(stub, png, slow.metadata)
+        assert refusal(lambda: encode(stub, png, slow.metadata))[1] == "RATE_LIMITED"
+
+
 def test_a_client_that_heeds_the_advice_gets_through_in_one_more_try(start_with_keys, png):
     slow = caller("slow", pictures_per_s=2, burst_s=0.5)
     running = start_with_keys(slow)

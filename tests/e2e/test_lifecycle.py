@@ -21,6 +21,7 @@ from running_server import as_file
 
 from serving.client import TokenizerClient
 from serving.client.errors import Unavailable
+from serving.config import ServingConfig
 from serving.limits import CLIENT_KEEPALIVE_S
 from serving.server_channel import channel_options
 from tessera.v1 import tokenizer_service_pb2 as pb
@@ -166,3 +167,25 @@ def test_reflection_lists_the_services(running):
 def test_a_client_that_pings_as_ours_does_is_not_sent_away(running):
     options = dict(channel_options(running.server.config))
     assert options["grpc.http2.min_recv_ping_interval_without_data_ms"] < 1000 * CLIENT_KEEPALIVE_S
+
+
+def test_one_connection_has_room_for_all_that_may_be_in_work_and_as_much_on_its_way():
+    assert dict(channel_options(ServingConfig()))["grpc.max_concurrent_streams"] == 2 * (128 + 64 + 16)
+
+
+def test_a_connection_with_all_its_streams_open_waits_and_others_do_not(start_server):
+    running = start_server(max_concurrent_rpcs=1, max_concurrent_truncates=1, max_bulk_streams=1)
+    with running.channel() as full, running.channel() as other:
+        request, health = health_pb2.HealthCheckRequest(), health_pb2_grpc.HealthStub(full)
+        # The least that a connection may have, whatever the limits.
+        watches = [health.Watch(request) for _ in range(100)]
+        assert all(next(watch).status == SERVING for watch in watches)
+        with pytest.raises(grpc.RpcError) as caught:
+            health.Check(request, timeout=0.5)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        running.expect(0, "grpc_server_started_total", grpc_method="Check")
+        assert health_pb2_grpc.HealthStub(other).Check(request, timeout=10).status == SERVING
+        watches.pop().cancel()
+        assert health.Check(request, timeout=10).status == SERVING
+        for watch in watches:
+            watch.cancel()

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import rate_limit
 from serving.rate_limit import Allowance, KeyBudget, RateLimits
-from serving.status import RateLimited
+from serving.status import Draining, InvalidRequest, NotReady, QueueFull, RateLimited, StatusError
 
 
 class Clock:
@@ -90,7 +91,7 @@ def test_without_limits_nothing_is_refused():
 
 
 def allowance(spender: KeyBudget, refused: list[str], *, is_bulk: bool) -> Allowance:
-    return Allowance("Some", spender, is_bulk=is_bulk, on_refusal=refused.append)
+    return Allowance("Some", lambda: spender, is_bulk=is_bulk, on_refusal=refused.append)
 
 
 def test_previews_after_the_first_are_booked_and_never_refused():
@@ -117,3 +118,44 @@ def test_each_item_of_a_bulk_rpc_counts_and_may_be_refused():
     with pytest.raises(RateLimited):
         bulk.picture(1)
     assert refused == ["Some"]
+
+
+def shed(error: StatusError, allowance: Allowance, *, after_work_began: bool = False) -> None:
+    """An RPC that is paid for, let in, and ends with this error."""
+    allowance.enter()
+    rate_limit.begin(allowance)
+    with pytest.raises(type(error)), rate_limit.unpaid_if_shed():
+        if after_work_began:
+            allowance.picture(1)
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [QueueFull("full", bound="queue_items", retry_after_s=0.1), NotReady("loading"), Draining("going")],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_shed_before_it_is_worked_on_costs_nothing(error):
+    spender = budget(Clock(), pictures=1.0)
+    for _ in range(5):
+        shed(error, allowance(spender, [], is_bulk=False))
+    allowance(spender, [], is_bulk=False).enter()
+    with pytest.raises(RateLimited):
+        allowance(spender, [], is_bulk=False).enter()
+
+
+def test_what_the_caller_caused_and_what_was_begun_stays_paid():
+    full = QueueFull("full", bound="queue_items", retry_after_s=0.1)
+    for error, after_work_began in ((InvalidRequest("nonsense"), False), (full, True)):
+        spender = budget(Clock(), pictures=1.0)
+        shed(error, allowance(spender, [], is_bulk=False), after_work_began=after_work_began)
+        with pytest.raises(RateLimited):
+            allowance(spender, [], is_bulk=False).enter()
+
+
+def test_giving_back_never_fills_a_bucket_above_its_burst():
+    spender = budget(Clock(), pictures=2.0)
+    spender.give_back_picture()
+    spender.spend(2, 0)
+    with pytest.raises(RateLimited):
+        spender.spend(1, 0)

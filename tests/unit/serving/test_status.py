@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
 import grpc
 import pytest
 
+from serving import status
 from serving.limits import RETRY_PUSHBACK_KEY
-from serving.status import Draining, failure_of, trailing_metadata
+from serving.status import (
+    CALLER_CODES,
+    INVALID_REASONS,
+    Draining,
+    StatusError,
+    failure_of,
+    trailing_metadata,
+)
 from tokenizer import errors
 
 CAUSED_BY_CALLERS = {
@@ -28,3 +41,32 @@ def test_a_client_that_may_try_again_at_once_is_told_a_millisecond() -> None:
     """Told 0, grpc's client destroys the attempt and makes no other one."""
     failure = failure_of(Draining("going", retry_after_s=0.0))
     assert dict(trailing_metadata(failure, "request"))[RETRY_PUSHBACK_KEY] == "1"
+
+
+def kinds(base: type[Exception], module: ModuleType) -> Iterator[type[Exception]]:
+    """`base` and what is made of it in this module: other tests may define some of their own."""
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, base):
+            yield kind
+
+
+def reasons_given() -> Iterator[tuple[str, str]]:
+    """Class and reason of each `SomeError(..., reason="SOME")` in the server's source."""
+    for file in Path(status.__file__).parent.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                for argument in call.keywords:
+                    if argument.arg == "reason" and isinstance(argument.value, ast.Constant):
+                        yield call.func.id, argument.value.value
+
+
+def test_every_reason_that_a_caller_can_cause_is_a_label_of_the_metric() -> None:
+    """One that is missing would be counted nowhere, without a word."""
+    ours = {kind.__name__: kind for kind in kinds(StatusError, status)}
+    found = {kind.reason for kind in ours.values() if kind.code in CALLER_CODES}
+    found |= {reason for name, reason in reasons_given() if name in ours and ours[name].code in CALLER_CODES}
+    for kind in kinds(errors.TokenizerError, errors):
+        failure = failure_of(kind("said by the library"))
+        found |= {failure.reason} if failure.code in CALLER_CODES else set()
+    assert {"MODEL_CONFLICT", "ITEM_ID_NOT_INCREASING", "IMAGE_CORRUPT"} <= found
+    assert found - set(INVALID_REASONS) == set()
