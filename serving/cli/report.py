@@ -56,8 +56,8 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: b
 def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: bool) -> int:
     """`run_jobs` for work that brings its own input.
 
-    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable: those would fail for every
-    other input too.
+    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable, which would fail for every
+    other input too, and BrokenPipeError where nobody reads stdout any more.
     """
     carries_data = any(job.target == STREAM for job in jobs)
     bad_inputs = 0
@@ -66,7 +66,7 @@ def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: boo
         for job in jobs:
             try:
                 facts = _run_job(job, work)
-            except (ArtifactError, CodingUnsupported, ProviderError, RealismUnavailable):
+            except (ArtifactError, BrokenPipeError, CodingUnsupported, ProviderError, RealismUnavailable):
                 raise
             except (TokenizerError, OSError) as error:
                 bad_inputs += 1

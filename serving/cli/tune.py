@@ -70,6 +70,8 @@ def _write(out: str, advice: Advice) -> None:
     text = "\n".join((f"# tessera tune, profile {advice.profile}", *advice.env_lines())) + "\n"
     try:
         write_output(out, text.encode())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror or error}") from error
 
