@@ -13,7 +13,7 @@ from serving.batch.errors import BatchError
 from serving.cli import admin, batch, batch_decode, bulk, client, health, keys, local, remote
 from serving.cli.bench import bench
 from serving.cli.closed_pipe import quiet_once_nobody_reads
-from serving.cli.connection import ServerError, with_connection
+from serving.cli.connection import ServerError, with_connection, with_server
 from serving.cli.job_ends import resumable
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from serving.cli.tune import tune
@@ -90,8 +90,9 @@ def probe(context: typer.Context) -> None:
     raise typer.Exit(health.main(context.args))
 
 
-for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, bench, tune):
+for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, tune):
     app.command()(one_line_errors(command))
+app.command()(one_line_errors(with_server(bench)))
 data_sets.command("encode")(one_line_errors(resumable(batch.batch_encode)))
 data_sets.command("decode")(one_line_errors(resumable(batch_decode.batch_decode)))
 keys.keys.command("new")(one_line_errors(keys.new))

@@ -11,6 +11,7 @@ import grpc
 from serving import limits
 from serving.client.channel import channel_options
 from serving.client.errors import Unavailable, service_error
+from serving.client_credentials import ANYBODY, Access, Caller
 from serving.load import requests
 from serving.load.pictures import LoadPicture
 from serving.load.plan import LoadPlan, RpcKind
@@ -22,17 +23,22 @@ ENCODE_TIMEOUT_S = 60.0
 
 
 async def prepare(
-    plan: LoadPlan, pictures: Sequence[LoadPicture], *, max_size_bytes: int | None = None
+    plan: LoadPlan,
+    pictures: Sequence[LoadPicture],
+    *,
+    max_size_bytes: int | None = None,
+    caller: Caller = ANYBODY,
 ) -> Requests:
     """Requests of each kind of the mix. Raises ServiceError if the server is away or refuses a picture."""
     options = channel_options(limits.MAX_REQUEST_SIZE_BYTES, limits.MAX_RESPONSE_SIZE_BYTES)
-    async with grpc.aio.insecure_channel(plan.target, options) as channel:
+    access = caller.access_to(plan.target)
+    async with access.aio_channel(plan.target, options) as channel:
         await _connect(channel, plan.target)
         kinds = [kind for kind, weight in plan.mix.items() if weight > 0]
         streams: list[bytes] = []
         if any(requests.needs_streams(kind) for kind in kinds):
             encodes = requests.build(RpcKind.ENCODE, pictures, (), max_size_bytes)
-            streams = [await _encoded(channel, request) for request in encodes]
+            streams = [await _encoded(channel, access, request) for request in encodes]
     return {
         kind: requests.build(kind, pictures, streams, max_size_bytes) if kind in kinds else []
         for kind in plan.mix
@@ -48,9 +54,10 @@ async def _connect(channel: grpc.aio.Channel, target: str) -> None:
         ) from error
 
 
-async def _encoded(channel: grpc.aio.Channel, request: bytes) -> bytes:
+async def _encoded(channel: grpc.aio.Channel, access: Access, request: bytes) -> bytes:
     encode: Any = channel.unary_unary(requests.paths()[RpcKind.ENCODE])
     try:
-        return requests.codestream(await encode(request, timeout=ENCODE_TIMEOUT_S))
+        reply = await encode(request, timeout=ENCODE_TIMEOUT_S, metadata=access.metadata)
     except grpc.aio.AioRpcError as error:
         raise service_error(error) from error
+    return requests.codestream(reply)
