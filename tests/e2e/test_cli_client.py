@@ -54,6 +54,13 @@ def test_pictures_go_to_streams_and_back(folder, target):
     assert Path("back.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_quality_that_is_not_expected_is_a_warning(folder, target):
+    for command in (("encode", "a.png"), ("many", ".", "-o", "out")):
+        ran = tessera(*command, "--min-psnr", "90", target=target)
+        assert ran.stderr.startswith("warning: a.png: not expected to reach 90 dB")
+        assert tessera(*command, "--min-psnr", "11", target=target).stderr == ""
+
+
 def test_truncating_needs_a_limit_and_a_place(folder, target):
     assert "max-tokens" in tessera("truncate", "a.tsr", "-o", "b.tsr", target=target, code=2).stderr
     assert "where to write" in tessera("truncate", "a.tsr", "--max-bytes", "9", target=target, code=2).stderr
