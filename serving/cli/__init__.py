@@ -6,7 +6,8 @@ remote      serve (grpc is imported when it runs)
 client      client encode, decode, truncate, info, models, server-info
 bulk        client many
 health      health, which also runs without loading the others
-connection  flags of all commands that ask a server; tls_files reads its certificates
+connection  flags of all commands that ask a server; tls_files reads its certificates,
+            tls_hints knows which of them may be missing
 bench       load on a server
 tune        measures this machine and prints settings
 admin       changes to a running server; keys makes keys for one

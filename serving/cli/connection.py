@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from serving.cli.tls_files import client_tls, read_file
+from serving.cli.tls_hints import with_hint
 
 if TYPE_CHECKING:
     from serving.client import TokenizerClient
@@ -193,7 +194,7 @@ def server_failures() -> Iterator[None]:
     try:
         yield
     except ServiceError as error:
-        raise ServerError(error.message, error.reason or error.code.name) from error
+        raise ServerError(with_hint(error.message), error.reason or error.code.name) from error
 
 
 def explain_missing(error: ModuleNotFoundError) -> None:

@@ -18,6 +18,8 @@ from serving.load.plan import LoadPlan, RpcKind
 from serving.load.requests import Requests
 
 CONNECT_TIMEOUT_S = 5.0
+# A failed connection tells its reason at once, unless the next attempt has just begun.
+_REASON_TIMEOUT_S = 2.0
 # Of one picture; its first may wait for a whole queue of others.
 ENCODE_TIMEOUT_S = 60.0
 
@@ -49,9 +51,22 @@ async def _connect(channel: grpc.aio.Channel, target: str) -> None:
     try:
         await asyncio.wait_for(channel.channel_ready(), CONNECT_TIMEOUT_S)
     except TimeoutError as error:
+        reason = await _why_not_connected(channel)
         raise Unavailable(
-            f"nobody answers at {target} within {CONNECT_TIMEOUT_S:g} s", code=grpc.StatusCode.UNAVAILABLE
+            f"nobody answers at {target} within {CONNECT_TIMEOUT_S:g} s{reason}",
+            code=grpc.StatusCode.UNAVAILABLE,
         ) from error
+
+
+async def _why_not_connected(channel: grpc.aio.Channel) -> str:
+    """What gRPC tells to a call, and to nobody who waits for a connection."""
+    truncate: Any = channel.unary_unary(requests.paths()[RpcKind.TRUNCATE])
+    try:
+        await truncate(b"", timeout=_REASON_TIMEOUT_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return f": {error.details()}"
+    return ""
 
 
 async def _encoded(channel: grpc.aio.Channel, access: Access, request: bytes) -> bytes:

@@ -178,6 +178,15 @@ def test_a_server_that_is_not_there_is_said_before_the_run(running, monkeypatch)
         running.call(prepare(LoadPlan("127.0.0.1:1", clients=1), PICTURES))
 
 
+def test_a_server_that_wants_tls_is_no_silence(start_server, tmp_path, monkeypatch):
+    folder = TlsFolder(tmp_path)
+    folder.put(authority().issue("server"))
+    encrypted = start_server(**folder.settings())
+    monkeypatch.setattr("serving.load.prepare.CONNECT_TIMEOUT_S", 0.5)
+    with pytest.raises(Unavailable, match=r"nobody answers at .*: .*Socket closed"):
+        encrypted.call(prepare(LoadPlan(encrypted.server.target, clients=1), PICTURES))
+
+
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
     """A server process, so that `tessera bench` has a process of its own, too."""
