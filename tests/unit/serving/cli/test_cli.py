@@ -341,16 +341,3 @@ def test_the_command_starts_without_grpc_and_without_torch() -> None:
     code = "import sys, serving.cli; print([m for m in ('grpc', 'torch', 'onnxruntime') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    "arguments", [("truncate", "a.tsr", "--max-bytes", "50", "-o", "-"), ("info", "a.tsr")]
-)
-def test_a_reader_that_has_gone_ends_the_command_quietly(folder: Path, arguments: tuple[str, ...]) -> None:
-    Ran("encode", "a.png")
-    reader, writer = os.pipe()
-    os.close(reader)
-    command = [sys.executable, "-m", "serving", *arguments]
-    with os.fdopen(writer, "wb") as stdout:
-        ended = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False)
-    assert (ended.returncode, ended.stderr) == (141, b"")
