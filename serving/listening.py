@@ -9,8 +9,8 @@ def refusal(host: str, port: int) -> str:
     """What the system says to a socket there.
 
     >>> with socket.create_server(("127.0.0.1", 0)) as taken:
-    ...     refusal("127.0.0.1", taken.getsockname()[1])
-    'cannot listen on 127.0.0.1:...: Address already in use'
+    ...     refusal("127.0.0.1", taken.getsockname()[1]).partition(": ")[2]
+    'Address already in use'
     """
     bare = host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
@@ -18,5 +18,5 @@ def refusal(host: str, port: int) -> str:
         with socket.create_server((bare, port), family=family):
             reason = "it was taken a moment ago"
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = str(error.strerror or error).partition(" (while")[0]  # then comes the address once more
     return f"cannot listen on {host}:{port}: {reason}"

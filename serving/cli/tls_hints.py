@@ -22,8 +22,8 @@ _HINTS = (
 def with_hint(message: str) -> str:
     """The message, and what to try if that is known.
 
-    >>> with_hint("last error: ipv4:127.0.0.1:443: Socket closed")[-57:]
-    '(--tls, --ca-file), or ask for a certificate (--client-cert)?'
+    >>> with_hint("Hostname Verification failed.").partition("? ")[2]
+    'Give it with --server-name'
     """
     found = next((hint for pattern, hint in _HINTS if re.search(pattern, message)), None)
-    return message if found is None else f"{message}: {found}"
+    return message if found is None else f"{message.rstrip('.')}: {found}"
