@@ -13,6 +13,7 @@ from serving.announcement import Address
 from serving.config import ServingConfig
 from serving.generation import Generation, ModelState, ModelStatus
 from serving.interceptor import RpcInterceptor
+from serving.listening import refusal
 from serving.metrics.server import Metrics
 from serving.models import ModelRegistry
 from serving.served_rpcs import admin_rpcs
@@ -66,7 +67,7 @@ class AdminPort:
             self.address = Address(self.address.host, self._grpc.add_insecure_port(asked))
             await self._grpc.start()
         except RuntimeError as error:  # what gRPC raises for a port that is taken
-            raise OSError(f"cannot listen on {asked}: {error}") from error
+            raise OSError(refusal(self.address.host, self.address.port)) from error
 
     async def stop(self) -> None:
         """Stop answering; a change that has begun is the registry's to end."""

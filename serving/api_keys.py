@@ -24,6 +24,7 @@ from enum import Enum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from serving.invalid_settings import requirement
 from serving.reloaded_files import SetupError
 
 # A prefix of our own, so that secret scanners find keys that were committed or pasted by mistake.
@@ -120,8 +121,10 @@ def parse_keys(files: tuple[bytes, ...]) -> tuple[ApiKey, ...]:
 
 
 def _places(error: ValidationError) -> str:
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    places = [(".".join(str(part) for part in problem["loc"]), problem["msg"]) for problem in problems[:5]]
+    problems = error.errors(include_url=False, include_input=False)
+    places = [
+        (".".join(str(part) for part in problem["loc"]), requirement(problem)) for problem in problems[:5]
+    ]
     # An unknown field is named by what the file holds, so its name is not shown either.
     return "; ".join(
         f"{place.rpartition('.')[0] or 'top level'}: a field that does not exist here"

@@ -68,6 +68,22 @@ class Access:
         return grpc.aio.secure_channel(target, self.credentials, together)
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, before it is known which address: plain values, which travel between processes."""
+
+    key: str | None = field(default=None, repr=False)
+    tls: ClientTls | None = None
+
+    def access_to(self, target: str) -> Access:
+        """What this caller needs to call `target`; raises what `access_to` raises."""
+        return access_to(target, key=self.key, tls=self.tls)
+
+
+ANYBODY = Caller()
+"""Shows no key and speaks in the clear."""
+
+
 def access_to(
     target: str, *, key: str | None = None, tls: ClientTls | None = None, allow_insecure_key: bool = False
 ) -> Access:

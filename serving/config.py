@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from serving import limits
@@ -273,12 +273,3 @@ class ServingConfig(SecuritySettings):
             "max_model_calls": self.effective_model_calls,
             "max_streams_per_connection": self.max_streams_per_connection,
         }
-
-
-def describe_invalid(error: ValidationError) -> str:
-    """One line per wrong setting, without echoing values that might be secret."""
-    lines = []
-    for problem in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(part) for part in problem["loc"]) or "settings"
-        lines.append(f"{name}: {problem['msg']}")
-    return "\n".join(lines)

@@ -23,6 +23,7 @@ from serving.commands import Tokenizer
 from serving.config import ServingConfig
 from serving.interceptor import RpcInterceptor
 from serving.isolated_pictures import open_pictures
+from serving.listening import refusal
 from serving.metrics.model import LoadedModel
 from serving.metrics.server import Metrics
 from serving.model import LoadTokenizer, ServedModel, load_and_warm_up, load_tokenizer
@@ -112,7 +113,7 @@ class TesseraServer:
             await self._grpc.start()
         except RuntimeError as error:  # what gRPC raises for a port that is taken
             self._probes.stop()
-            raise OSError(f"cannot listen on {self.config.host}:{self.config.port}: {error}") from error
+            raise OSError(refusal(self.config.host, self.config.port)) from error
         if self.admin is not None:
             await self.admin.start()
         self._probes.start()
@@ -166,7 +167,7 @@ class TesseraServer:
         try:
             return Probes(host, port, exposition=self.metrics.exposition)
         except OSError as error:
-            raise OSError(f"cannot listen on {host}:{port} for metrics: {error}") from error
+            raise OSError(f"{refusal(host, port)} (metrics)") from error
 
     def _build_grpc(self) -> tuple[Any, int]:
         assert self._observers is not None  # start comes first

@@ -92,9 +92,19 @@ def _most_pictures(machine: Machine, model: str) -> Way:
 def _batch_size(machine: Machine, model: str) -> int:
     """The smallest batch that none of the larger ones beats by enough."""
     sizes = {way.batch_size for way in machine.speeds if way.model == model}
-    tried = sorted(size for size in sizes if size > 1)
-    rates = {size: _rate(machine, Way("encode", model, 1, machine.processors, size)) for size in (1, *tried)}
-    return next(size for size in rates if rates[size] * (1 + MIN_BATCH_GAIN) >= max(rates.values()))
+    gains = {size: _gain_of_batch(machine, model, size) for size in sorted(sizes)}
+    return next(size for size in gains if gains[size] * (1 + MIN_BATCH_GAIN) >= max(gains.values()))
+
+
+def _gain_of_batch(machine: Machine, model: str, size: int) -> float:
+    """Pictures per second over those without batches, of the operation that gains less: one setting is for
+    both, and what one gains is no comfort to callers of the other.
+    """
+
+    def rate(op: str, batch_size: int) -> float:
+        return machine.speeds[Way(op, model, 1, machine.processors, batch_size)].pictures_per_s
+
+    return min(rate(op, size) / rate(op, 1) for op in OPS)
 
 
 def _image_threads(machine: Machine) -> int:

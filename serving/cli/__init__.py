@@ -6,12 +6,15 @@ remote      serve (grpc is imported when it runs)
 client      client encode, decode, truncate, info, models, server-info
 bulk        client many
 health      health, which also runs without loading the others
-connection  flags of all commands that ask a server; tls_files reads its certificates
+connection  flags of all commands that ask a server; tls_files reads its certificates,
+            tls_hints knows which of them may be missing
 bench       load on a server
 tune        measures this machine and prints settings
 admin       changes to a running server; keys makes keys for one
 files       what is read and what is written: plans, `-`, atomic files
+shortfall   words for a quality that is not reached
 report      what the user sees: lines, JSON, progress bar, exit code
+closed_pipe what becomes of a command whose reader has gone
 flags       flags that several commands share
 """
 
@@ -23,9 +26,11 @@ import sys
 def main() -> None:
     """Entry point of the `tessera` command."""
     if sys.argv[1:2] == ["health"]:
+        from serving.cli.closed_pipe import quiet_once_nobody_reads
         from serving.cli.health import main as probe
 
-        sys.exit(probe(sys.argv[2:]))
+        with quiet_once_nobody_reads():
+            sys.exit(probe(sys.argv[2:]))
     from serving.cpu import keep_blas_single_threaded
 
     keep_blas_single_threaded()  # before anything imports numpy

@@ -91,8 +91,7 @@ def _stub(target: str) -> Iterator[tuple[Any, Any]]:
             yield admin_service_pb2_grpc.AdminServiceStub(channel), admin_service_pb2  # type: ignore[no-untyped-call]
         except grpc.RpcError as error:
             failure = service_error(error)
-            reason = failure.metadata.get("cause") or failure.reason or failure.code.name
-            raise ServerError(failure.message, reason) from error
+            raise ServerError(failure.message, failure.reason or failure.code.name) from error
 
 
 def _ready_names(stub: Any, pb: Any) -> list[str]:

@@ -12,7 +12,8 @@ import typer
 from serving.batch.errors import BatchError
 from serving.cli import admin, batch, batch_decode, bulk, client, health, keys, local, remote
 from serving.cli.bench import bench
-from serving.cli.connection import ServerError, with_connection
+from serving.cli.closed_pipe import quiet_once_nobody_reads
+from serving.cli.connection import ServerError, with_connection, with_server
 from serving.cli.job_ends import resumable
 from serving.cli.report import EXIT_FAILURE, OutputError, tell_error
 from serving.cli.tune import tune
@@ -21,7 +22,7 @@ from tokenizer.errors import TokenizerError
 EXIT_CODES = (
     "Exit codes: 0 all done; 1 the tool, the model or the server failed, or an output cannot be written; "
     "2 the command line makes no sense; 3 some inputs were bad (each is named on stderr, the others are "
-    "written)."
+    "written); 141 whoever read the output has gone."
 )
 
 app = typer.Typer(
@@ -69,7 +70,8 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: object, **kwargs: object) -> None:
         try:
-            command(*args, **kwargs)
+            with quiet_once_nobody_reads():
+                command(*args, **kwargs)
         except (TokenizerError, OutputError, BatchError, ServerError) as error:
             tell_error(error)
             raise typer.Exit(EXIT_FAILURE) from error
@@ -88,8 +90,9 @@ def probe(context: typer.Context) -> None:
     raise typer.Exit(health.main(context.args))
 
 
-for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, bench, tune):
+for command in (local.encode, local.decode, local.truncate, local.info, remote.serve, tune):
     app.command()(one_line_errors(command))
+app.command()(one_line_errors(with_server(bench)))
 data_sets.command("encode")(one_line_errors(resumable(batch.batch_encode)))
 data_sets.command("decode")(one_line_errors(resumable(batch_decode.batch_decode)))
 keys.keys.command("new")(one_line_errors(keys.new))

@@ -15,6 +15,7 @@ from serving.batch.options import (
     TokenColumn,
 )
 from serving.cli import batch_flags, flags
+from tokenizer.budget import DEFAULT_COVERAGE
 
 Sources = Annotated[
     list[str],
@@ -33,7 +34,7 @@ def batch_encode(
     max_bytes: flags.MaxBytes = None,
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
-    coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    coverage: flags.Coverage = None,
     mode: flags.QualityMode = "fast",
     total_bytes: flags.TotalBytes = None,
     goal: flags.GoalOfSet = "mse",
@@ -77,7 +78,7 @@ def batch_encode(
         max_bytes=max_bytes,
         bits_per_pixel=bits_per_pixel,
         min_psnr_db=min_psnr,
-        coverage=coverage,
+        coverage=DEFAULT_COVERAGE if budget is None else budget.coverage,
         mode="fast" if budget is None else budget.mode,
         set_budget=shared,
         image_column=image_column,

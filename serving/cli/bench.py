@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.cli.connection import ServerError, Target, explain_missing
+from serving.cli.connection import Server, explain_missing, server_failures
 from serving.cli.report import EXIT_FAILURE, EXIT_OK, OutputError
 from serving.load.pictures import LoadPicture, from_folder, generated, parse_formats, parse_sizes
-from serving.load.plan import Arrivals, InvalidLoad, LoadPlan, parse_mix
+from serving.load.plan import ITEMS_PER_STREAM, Arrivals, InvalidLoad, LoadPlan, RpcKind, parse_mix
 
 if TYPE_CHECKING:
+    from serving.client_credentials import Caller
     from serving.load.summary import LoadReport
 
 STDOUT = "-"
@@ -26,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 
 def bench(
-    target: Target = "127.0.0.1:50051",
+    server: Server,
     clients: Annotated[
         int | None, typer.Option(help="Closed loop: so many clients, each sends again once it is answered.")
     ] = None,
@@ -41,12 +42,18 @@ def bench(
     warm_up: Annotated[float, typer.Option(help="Seconds before that, not in the report.")] = 2.0,
     mix: Annotated[
         str,
-        typer.Option(help="Calls and weights: encode, encode_stream, decode, decode_stream, truncate."),
+        typer.Option(
+            help=f"Calls and weights, as encode=3,decode=1: {', '.join(kind.value for kind in RpcKind)}. "
+            f"A call of encode_many or decode_many is a stream of {ITEMS_PER_STREAM} items, of which each is "
+            "measured and counted as a call."
+        ),
     ] = "encode",
     slo_ms: Annotated[
         float | None, typer.Option(help="Report goodput: calls that were answered within this time.")
     ] = None,
-    deadline_ms: Annotated[float, typer.Option(help="Deadline of each call.")] = 10_000.0,
+    deadline_ms: Annotated[
+        float, typer.Option(help="Deadline of each call, or item of a stream.")
+    ] = 10_000.0,
     images: Annotated[
         Path | None, typer.Option(help="Folder of pictures to send; else they are generated.")
     ] = None,
@@ -72,7 +79,7 @@ def bench(
     """
     with _nonsense_as_usage_errors():
         plan = LoadPlan(
-            target=target,
+            target=server.target,
             clients=clients,
             rate_per_s=rate,
             arrivals=arrivals,
@@ -89,18 +96,19 @@ def bench(
             pictures = from_folder(images)
         else:
             pictures = generated(parse_sizes(sizes), parse_formats(formats), seed)
-        report = _run(plan, pictures, max_bytes, processes)
+        report = _run(plan, pictures, max_bytes, processes, server.caller())
     _write(report, json_path)
     if report.was_stopped:
         raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(EXIT_OK if report.ok else EXIT_FAILURE)
 
 
-def _run(plan: LoadPlan, pictures: list[LoadPicture], max_bytes: int | None, processes: int) -> LoadReport:
+def _run(
+    plan: LoadPlan, pictures: list[LoadPicture], max_bytes: int | None, processes: int, caller: Caller
+) -> LoadReport:
     try:
         from rich.console import Console
 
-        from serving.client.errors import ServiceError
         from serving.load.prepare import prepare
         from serving.load.processes import run
         from serving.load.summary import summarize
@@ -108,12 +116,10 @@ def _run(plan: LoadPlan, pictures: list[LoadPicture], max_bytes: int | None, pro
         explain_missing(error)
         raise
     console = Console(stderr=True)
-    try:
-        requests = asyncio.run(prepare(plan, pictures, max_size_bytes=max_bytes))
-    except ServiceError as error:
-        raise ServerError(error.message, error.reason or error.code.name) from error
+    with server_failures():
+        requests = asyncio.run(prepare(plan, pictures, max_size_bytes=max_bytes, caller=caller))
     with console.status(f"load on {plan.target} for {plan.end_s:g} s; Ctrl-C ends it early"):
-        outcomes = run(plan, requests, processes)
+        outcomes = run(plan, requests, processes, caller)
     return summarize(plan, outcomes)
 
 

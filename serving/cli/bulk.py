@@ -14,10 +14,12 @@ from serving.cli.connection import Connection, server_failures
 from serving.cli.files import STREAM_ENDING, Job, plan_folders, read_input
 from serving.cli.local import encoded_facts
 from serving.cli.report import EXIT_FAILURE, Result, run_each
+from serving.cli.shortfall import expected_shortfall
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:
     from serving.client import ServiceError
+    from tokenizer.budget import TokenBudget
     from tokenizer.sequence import TokenSequence
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -37,7 +39,7 @@ def many(
     max_bytes: flags.MaxBytes = None,
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
-    coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    coverage: flags.Coverage = None,
     coding: flags.CodingOfStream = None,
     canvas_area: flags.CanvasArea = None,
     model: ModelOnServer = "",
@@ -64,11 +66,15 @@ def many(
                 sources, budget, coding=coding, canvas_area_px=canvas_area, model=model, window=window
             )
 
-        raise typer.Exit(run_bulk(jobs, encode, as_json=as_json))
+        raise typer.Exit(run_bulk(jobs, encode, budget, as_json=as_json))
 
 
 def run_bulk(
-    jobs: Sequence[Job], encode: Callable[[Iterable[tuple[Job, bytes]]], Results], *, as_json: bool
+    jobs: Sequence[Job],
+    encode: Callable[[Iterable[tuple[Job, bytes]]], Results],
+    budget: TokenBudget | None = None,
+    *,
+    as_json: bool,
 ) -> int:
     """Read, encode, write and report each job. Returns the exit code.
 
@@ -101,7 +107,7 @@ def run_bulk(
                 await_result(job)
         if job in unreadable:
             raise unreadable.pop(job)
-        return _result(encoded.pop(job), job, failed)
+        return _result(encoded.pop(job), job, budget, failed)
 
     with server_failures():
         results = encode(sources()) if jobs else iter(())
@@ -109,12 +115,14 @@ def run_bulk(
     return EXIT_FAILURE if failed else code
 
 
-def _result(outcome: TokenSequence | ServiceError, job: Job, failed: list[Job]) -> Result:
+def _result(
+    outcome: TokenSequence | ServiceError, job: Job, budget: TokenBudget | None, failed: list[Job]
+) -> Result:
     from serving.client.errors import InvalidRequest, ModelMismatch, ServiceError
 
     if not isinstance(outcome, ServiceError):
         packed = outcome.to_bytes()
-        return Result(packed, encoded_facts(outcome, len(packed)))
+        return Result(packed, encoded_facts(outcome, len(packed)), expected_shortfall(outcome, budget))
     if not isinstance(outcome, InvalidRequest | ModelMismatch):
         failed.append(job)
     raise RefusedInputError(outcome.message, outcome.reason or outcome.code.name) from outcome

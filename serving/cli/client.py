@@ -14,6 +14,7 @@ from serving.cli.connection import Connection, server_failures
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.local import encoded_facts, single_file, size_facts, stream_facts
 from serving.cli.report import Result, run_jobs, tell_facts
+from serving.cli.shortfall import expected_shortfall
 from tokenizer.errors import TokenizerError
 from tokenizer.sequence import TokenSequence
 
@@ -38,7 +39,7 @@ def encode(
     max_bytes: flags.MaxBytes = None,
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
-    coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    coverage: flags.Coverage = None,
     coding: flags.CodingOfStream = None,
     canvas_area: flags.CanvasArea = None,
     model: ModelOnServer = "",
@@ -53,7 +54,8 @@ def encode(
             with refusals():
                 sequence = client.encode(data, budget, coding=coding, canvas_area_px=canvas_area, model=model)
             packed = sequence.to_bytes()
-            return Result(packed, encoded_facts(sequence, len(packed)))
+            warning = expected_shortfall(sequence, budget)
+            return Result(packed, encoded_facts(sequence, len(packed)), warning)
 
         raise typer.Exit(run_jobs(jobs, work, as_json=as_json))
 

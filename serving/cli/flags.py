@@ -46,7 +46,12 @@ MinPsnr = Annotated[
     ),
 ]
 Coverage = Annotated[
-    float, typer.Option(help="Share of pictures that must meet --min-psnr.", rich_help_panel="Budget")
+    float | None,
+    typer.Option(
+        help="Share of pictures that must meet --min-psnr.",
+        show_default=str(DEFAULT_COVERAGE),
+        rich_help_panel="Budget",
+    ),
 ]
 QualityMode = Annotated[
     str,
@@ -127,7 +132,6 @@ Json = Annotated[
     bool, typer.Option("--json", help="One JSON object per input, on stdout (stderr if stdout carries data).")
 ]
 
-DEFAULT_COVERAGE_SHARE = DEFAULT_COVERAGE
 DEFAULT_STEP_COUNT = DEFAULT_STEPS
 
 
@@ -136,14 +140,19 @@ def token_budget(
     max_bytes: int | None = None,
     bits_per_pixel: float | None = None,
     min_psnr_db: float | None = None,
-    coverage: float = DEFAULT_COVERAGE,
+    coverage: float | None = None,
     mode: str = "fast",
 ) -> TokenBudget | None:
     """The budget that the flags ask for; None if they ask for none. Raises typer.BadParameter."""
+    if coverage is not None and min_psnr_db is None:
+        raise typer.BadParameter(
+            "it is the share of pictures that must meet --min-psnr: give both", param_hint="--coverage"
+        )
     if max_tokens is max_bytes is bits_per_pixel is min_psnr_db is None and mode == "fast":
         return None
     try:
-        return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, coverage, cast(Mode, mode))
+        share = DEFAULT_COVERAGE if coverage is None else coverage
+        return TokenBudget(max_tokens, max_bytes, bits_per_pixel, min_psnr_db, share, cast(Mode, mode))
     except InvalidBudget as error:
         raise typer.BadParameter(str(error)) from error
 

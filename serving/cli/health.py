@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serving.cli.tls_files import client_tls
+from serving.cli.tls_hints import with_hint
 
 if TYPE_CHECKING:
     import grpc
@@ -126,7 +127,7 @@ def _unanswered(error: grpc.RpcError, target: str, service: str) -> int:
     if code == "NOT_FOUND":
         return _unknown(target, service)
     text = _UNANSWERED.get(code, "failed")
-    return _failed(target, f"{text}: {' '.join(str(error.details()).split())}", code)
+    return _failed(target, f"{text}: {with_hint(' '.join(str(error.details()).split()))}", code)
 
 
 def _unknown(target: str, service: str) -> int:

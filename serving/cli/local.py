@@ -12,12 +12,14 @@ from serving.cli import flags
 from serving.cli.encode_set import run_set
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
+from serving.cli.shortfall import measured_shortfall
 from tokenizer.bitstream import VERSIONS, header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
 from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.images import read_image, write_image
+from tokenizer.quality import psnr_db
 from tokenizer.sequence import TokenSequence
 
 
@@ -28,7 +30,7 @@ def encode(
     max_bytes: flags.MaxBytes = None,
     bits_per_pixel: flags.BitsPerPixel = None,
     min_psnr: flags.MinPsnr = None,
-    coverage: flags.Coverage = flags.DEFAULT_COVERAGE_SHARE,
+    coverage: flags.Coverage = None,
     mode: flags.QualityMode = "fast",
     total_bytes: flags.TotalBytes = None,
     goal: flags.GoalOfSet = "mse",
@@ -55,15 +57,20 @@ def encode(
     jobs = plan_jobs(files, out, STREAM_ENDING)
     tokenizer = load_tokenizer(model, provider, threads)
 
-    def written(sequence: TokenSequence) -> Result:
+    def written(sequence: TokenSequence, warning: str | None = None) -> Result:
         packed = sequence.tokens if bare else sequence.to_bytes()
-        return Result(packed, encoded_facts(sequence, len(packed)))
+        return Result(packed, encoded_facts(sequence, len(packed)), warning)
 
     def work(data: bytes) -> Result:
         pixels = read_image(data)
         # All tokens, then the cut: a bare stream spends no bytes on a header, which the budget must know.
         (whole,) = tokenizer.encode([pixels], coding=coding, canvas_area_px=canvas_area)
-        return written(tokenizer.cut(whole, budget, pixels, bare=bare))
+        kept = tokenizer.cut(whole, budget, pixels, bare=bare)
+
+        def measure(sequence: TokenSequence) -> float:
+            return psnr_db(pixels, tokenizer.decode([sequence])[0])
+
+        return written(kept, measured_shortfall(kept, whole, budget, measure))
 
     def encoded(data: bytes) -> TokenSequence:
         (whole,) = tokenizer.encode([read_image(data)], coding=coding, canvas_area_px=canvas_area)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,8 @@ def _serve(given: dict[str, Any]) -> int:
         from pydantic import ValidationError
         from pydantic_settings import SettingsError
 
-        from serving.config import ServingConfig, describe_invalid
+        from serving.config import ServingConfig
+        from serving.invalid_settings import describe_invalid
         from serving.server import run
     except ModuleNotFoundError as error:
         explain_missing(error)
@@ -66,5 +68,7 @@ def _serve(given: dict[str, Any]) -> int:
     except ValidationError as error:
         raise typer.BadParameter(describe_invalid(error)) from error
     except SettingsError as error:  # a variable that must be JSON and is not
-        raise typer.BadParameter(f"{error}; lists are JSON, such as '[\"cpu\"]'") from error
+        name = re.search(r'field "(\w+)"', str(error))
+        where = f"TESSERA_{name[1].upper()}: " if name else ""
+        raise typer.BadParameter(f"{where}must be a list as JSON, such as '[\"cpu\"]'") from error
     return run(config)

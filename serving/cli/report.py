@@ -1,7 +1,8 @@
 """What the user sees of a run over many inputs, and its exit code. Knows no models, reads no files.
 
 stdout   one line or JSON object per input, unless it carries data
-stderr   `error: file: message [REASON]`; the progress bar (terminals only); JSON if stdout carries data
+stderr   `error: file: message [REASON]`, `warning: file: message` (in JSON a fact); the progress bar
+         (terminals only); JSON if stdout carries data
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Result:
 
     data: bytes | None
     facts: Facts
+    warning: str | None = None
+    """What the user asked for and did not get, though the output is good."""
 
 
 class OutputError(Exception):
@@ -56,8 +59,8 @@ def run_jobs(jobs: Sequence[Job], work: Callable[[bytes], Result], *, as_json: b
 def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: bool) -> int:
     """`run_jobs` for work that brings its own input.
 
-    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable: those would fail for every
-    other input too.
+    Raises OutputError, ArtifactError, ProviderError and RealismUnavailable, which would fail for every
+    other input too, and BrokenPipeError where nobody reads stdout any more.
     """
     carries_data = any(job.target == STREAM for job in jobs)
     bad_inputs = 0
@@ -65,13 +68,15 @@ def run_each(jobs: Sequence[Job], work: Callable[[Job], Result], *, as_json: boo
         bar = progress.add_task("", total=len(jobs))
         for job in jobs:
             try:
-                facts = _run_job(job, work)
-            except (ArtifactError, CodingUnsupported, ProviderError, RealismUnavailable):
+                facts, warning = _run_job(job, work)
+            except (ArtifactError, BrokenPipeError, CodingUnsupported, ProviderError, RealismUnavailable):
                 raise
             except (TokenizerError, OSError) as error:
                 bad_inputs += 1
                 _tell_bad_input(job.source, error, as_json=as_json, carries_data=carries_data)
             else:
+                if warning is not None:
+                    facts |= _warn(job.source, warning, as_json=as_json)
                 _tell(facts, as_json=as_json, carries_data=carries_data)
             progress.advance(bar)
     return EXIT_BAD_INPUT if bad_inputs else EXIT_OK
@@ -106,7 +111,8 @@ def reason_of(error: Exception) -> str:
     return str(getattr(error, "reason", None) or "INTERNAL")
 
 
-def _run_job(job: Job, work: Callable[[Job], Result]) -> Facts:
+def _run_job(job: Job, work: Callable[[Job], Result]) -> tuple[dict[str, Any], str | None]:
+    """Facts and warning."""
     started_s = perf_counter()
     result = work(job)
     milliseconds = round(1e3 * (perf_counter() - started_s), 1)
@@ -119,7 +125,15 @@ def _run_job(job: Job, work: Callable[[Job], Result]) -> Facts:
         except OSError as error:
             raise OutputError(f"{job.target}: {_message(error)}") from error
         facts["output"] = job.target
-    return facts | dict(result.facts) | {"milliseconds": milliseconds}
+    return facts | dict(result.facts) | {"milliseconds": milliseconds}, result.warning
+
+
+def _warn(name: str, warning: str, *, as_json: bool) -> Facts:
+    """One line on stderr, or a fact."""
+    if as_json:
+        return {"warning": warning}
+    print(f"warning: {name}: {warning}", file=sys.stderr)
+    return {}
 
 
 def _tell(facts: Facts, *, as_json: bool, carries_data: bool) -> None:

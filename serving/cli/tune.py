@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -70,6 +71,8 @@ def _write(out: str, advice: Advice) -> None:
     text = "\n".join((f"# tessera tune, profile {advice.profile}", *advice.env_lines())) + "\n"
     try:
         write_output(out, text.encode())
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror or error}") from error
 
@@ -84,11 +87,20 @@ def _facts(machine: Machine, advice: list[Advice]) -> dict[str, object]:
 
 
 def _print_all(machine: Machine, advice: list[Advice]) -> None:
-    Console().print(_speeds_table(machine))
+    print_speeds(machine)
     for one in advice:
         print(f"\nprofile {one.profile}: {_promise(one)}")
         for line in one.env_lines():
             print(line)
+
+
+def print_speeds(machine: Machine) -> None:
+    """The table on stdout; what is no terminal gets all of it, however wide."""
+    table, console = _speeds_table(machine), Console()
+    if not console.is_terminal:
+        unbounded = console.options.update(max_width=sys.maxsize)
+        console = Console(width=Measurement.get(console, unbounded, table).maximum)
+    console.print(table)
 
 
 def _promise(advice: Advice) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from serving.client_credentials import ANYBODY, Caller
 from serving.load.arrivals import schedule
-from serving.load.connections import Connections
+from serving.load.connections import Answer, Connections
 from serving.load.outcome import Outcome
-from serving.load.plan import LoadPlan, RpcKind
+from serving.load.plan import BULK_KINDS, ITEMS_PER_STREAM, LoadPlan, RpcKind
 from serving.load.requests import Requests
 
 
@@ -37,11 +38,14 @@ async def run_load(
     share: Share = WHOLE,
     start_at: float | None = None,
     targets: Sequence[str] | None = None,
+    caller: Caller = ANYBODY,
 ) -> list[Outcome]:
     """What became of each call. `start_at` (`time.monotonic`) lets several processes begin together;
     `targets` are further addresses of the same server, one for each connection.
     """
-    connections = Connections(targets or [plan.target] * plan.connections, retries=plan.retries)
+    connections = Connections(
+        targets or [plan.target] * plan.connections, retries=plan.retries, caller=caller
+    )
     run = _Run(plan, requests, connections, share, time.monotonic() if start_at is None else start_at)
     try:
         return await run.until_done_or(stop or asyncio.Event())
@@ -103,13 +107,33 @@ class _Run:
 
     async def _call(self, client: int, due_s: float | None) -> None:
         kind: RpcKind = self._random.choices(self._kinds, self._weights)[0]
-        request = self._random.choice(self._requests[kind])
         sent_s = self._now_s
-        answer = await self._connections.send(client, kind, request, self._plan.deadline_s)
+        late_s = 0.0 if due_s is None else sent_s - due_s
+        deadline_s = self._plan.deadline_s
+        if kind in BULK_KINDS:
+            items = self._items(kind)
+            async for sent_at, answer in self._connections.send_items(client, kind, items, deadline_s):
+                self._keep(kind, sent_at - self._start_at, late_s, answer)
+        else:
+            answer = await self._connections.send(client, kind, self._request(kind), deadline_s)
+            self._keep(kind, sent_s, late_s, answer)
+
+    def _items(self, kind: RpcKind) -> Iterator[bytes]:
+        """Of one stream, which ends with the run; the first is sent in any case, as a call would be."""
+        yield self._request(kind)
+        for _ in range(1, ITEMS_PER_STREAM):
+            if self._now_s >= self._plan.end_s:
+                return
+            yield self._request(kind)
+
+    def _request(self, kind: RpcKind) -> bytes:
+        return self._random.choice(self._requests[kind])
+
+    def _keep(self, kind: RpcKind, sent_s: float, late_s: float, answer: Answer) -> None:
         self._outcomes.append(
             Outcome(
                 kind,
-                sent_s if due_s is None else due_s,
+                sent_s - late_s,
                 sent_s,
                 self._now_s,
                 answer.code,

@@ -1,4 +1,4 @@
-"""What became of one call of a load. A plain record: it travels between processes."""
+"""What became of one call of a load, or of one item of a bulk stream. It travels between processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Outcome:
 
     kind: RpcKind
     due_s: float
-    """When the call should have been sent; in a closed loop, when it was."""
+    """When the call should have been sent; in a closed loop, when it was. An item of a bulk stream is
+    due when the stream has room for it, less what the stream itself was late."""
 
     sent_s: float
     ended_s: float

@@ -29,6 +29,18 @@ class RpcKind(Enum):
     DECODE = "decode"
     DECODE_STREAM = "decode_stream"
     TRUNCATE = "truncate"
+    ENCODE_MANY = "encode_many"
+    DECODE_MANY = "decode_many"
+
+
+BULK_KINDS = frozenset({RpcKind.ENCODE_MANY, RpcKind.DECODE_MANY})
+"""One call is one stream of items, and every item counts by itself."""
+
+ITEMS_PER_STREAM = 32
+"""Long enough that filling and emptying the window is a small part of a stream."""
+
+WINDOW_ITEMS = 8
+"""Items of one stream in work at once; what TokenizerClient takes where the server tells no window."""
 
 
 class Arrivals(Enum):
@@ -62,7 +74,7 @@ class LoadPlan:
 
     mix: Mix = field(default_factory=lambda: {RpcKind.ENCODE: 1.0})
     deadline_s: float = 10.0
-    """Of each call. There always is one, so that a run ends."""
+    """Of each call, or of each item from when it is sent. There always is one, so that a run ends."""
 
     slo_s: float | None = None
     """A call counts as good if it is answered OK within this time; without, goodput is not reported."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from serving.client_credentials import ANYBODY, Caller
 from serving.load.generator import Share, run_load
 from serving.load.outcome import Outcome
 from serving.load.plan import InvalidLoad, LoadPlan
@@ -37,7 +38,7 @@ class LoadRun:
     was_stopped: bool
 
 
-def run(plan: LoadPlan, requests: Requests, processes: int = 1) -> LoadRun:
+def run(plan: LoadPlan, requests: Requests, processes: int = 1, caller: Caller = ANYBODY) -> LoadRun:
     """Send the whole load and wait for its end. Raises InvalidLoad."""
     if not 1 <= processes <= MAX_PROCESSES:
         raise InvalidLoad(f"processes must be 1..{MAX_PROCESSES}, got {processes}")
@@ -45,29 +46,29 @@ def run(plan: LoadPlan, requests: Requests, processes: int = 1) -> LoadRun:
         raise InvalidLoad(f"{processes} processes are more than the {plan.clients} clients")
     if processes == 1:
         start_at = time.monotonic()
-        outcomes, was_stopped = asyncio.run(_run_share(plan, requests, Share(), start_at))
+        outcomes, was_stopped = asyncio.run(_run_share(plan, requests, caller, Share(), start_at))
     else:
         start_at = time.monotonic() + _START_TOGETHER_S
-        outcomes, was_stopped = _run_in_processes(plan, requests, processes, start_at)
+        outcomes, was_stopped = _run_in_processes(plan, requests, caller, processes, start_at)
     ended_s = min(time.monotonic() - start_at, plan.end_s) if was_stopped else plan.end_s
     return LoadRun(sorted(outcomes, key=lambda outcome: outcome.due_s), max(0.0, ended_s), was_stopped)
 
 
 async def _run_share(
-    plan: LoadPlan, requests: Requests, share: Share, start_at: float
+    plan: LoadPlan, requests: Requests, caller: Caller, share: Share, start_at: float
 ) -> tuple[list[Outcome], bool]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, stop.set)
     try:
-        outcomes = await run_load(plan, requests, stop=stop, share=share, start_at=start_at)
+        outcomes = await run_load(plan, requests, stop=stop, share=share, start_at=start_at, caller=caller)
     finally:
         loop.remove_signal_handler(signal.SIGINT)
     return outcomes, stop.is_set()
 
 
 def _run_in_processes(
-    plan: LoadPlan, requests: Requests, count: int, start_at: float
+    plan: LoadPlan, requests: Requests, caller: Caller, count: int, start_at: float
 ) -> tuple[list[Outcome], bool]:
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []
@@ -78,7 +79,9 @@ def _run_in_processes(
         for index in range(count):
             receiver, sender = context.Pipe(duplex=False)
             worker = context.Process(
-                target=_work, args=(sender, plan, requests, Share(index, count), start_at), daemon=True
+                target=_work,
+                args=(sender, plan, requests, caller, Share(index, count), start_at),
+                daemon=True,
             )
             worker.start()
             sender.close()
@@ -93,8 +96,10 @@ def _run_in_processes(
     return [outcome for outcomes, _ in parts for outcome in outcomes], any(stopped for _, stopped in parts)
 
 
-def _work(sender: Connection, plan: LoadPlan, requests: Requests, share: Share, start_at: float) -> None:
-    sender.send(asyncio.run(_run_share(plan, requests, share, start_at)))
+def _work(
+    sender: Connection, plan: LoadPlan, requests: Requests, caller: Caller, share: Share, start_at: float
+) -> None:
+    sender.send(asyncio.run(_run_share(plan, requests, caller, share, start_at)))
     sender.close()
 
 

@@ -155,5 +155,5 @@ def test_the_command_line_can_change_the_default(running, tessera_admin):
 def test_the_command_line_says_in_one_line_why_a_change_failed(running, tessera_admin):
     running.shelf.holds["small"] = ArtifactError("decoder.onnx was altered")
     ran = tessera_admin("reload", "small")
-    assert (ran.exit_code, ran.stderr) == (1, "error: decoder.onnx was altered [MODEL_NOT_FOUND]\n")
+    assert (ran.exit_code, ran.stderr) == (1, "error: decoder.onnx was altered [MODEL_LOAD_FAILED]\n")
     assert tessera_admin("log-level", "loud").exit_code == 2

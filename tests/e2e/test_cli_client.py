@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from certificates import TlsFolder, authority
 from fake_service import FakeServer
 from running_server import Running
 from typer.testing import CliRunner
@@ -54,6 +55,13 @@ def test_pictures_go_to_streams_and_back(folder, target):
     assert Path("back.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_quality_that_is_not_expected_is_a_warning(folder, target):
+    for command in (("encode", "a.png"), ("many", ".", "-o", "out")):
+        ran = tessera(*command, "--min-psnr", "90", target=target)
+        assert ran.stderr.startswith("warning: a.png: not expected to reach 90 dB")
+        assert tessera(*command, "--min-psnr", "11", target=target).stderr == ""
+
+
 def test_truncating_needs_a_limit_and_a_place(folder, target):
     assert "max-tokens" in tessera("truncate", "a.tsr", "-o", "b.tsr", target=target, code=2).stderr
     assert "where to write" in tessera("truncate", "a.tsr", "--max-bytes", "9", target=target, code=2).stderr
@@ -74,6 +82,35 @@ def test_models_and_limits_are_told_to_people_and_programs(target):
     info = json.loads(tessera("server-info", "--json", target=target).stdout)
     assert info["ready"] and info["max_image_side_px"] == 16_384
     assert "max image side px" in tessera("server-info", target=target).stdout
+
+
+@pytest.fixture
+def tls_folder(tmp_path) -> TlsFolder:
+    """Files of a server, and those of another authority as `other.pem`."""
+    ca, files = authority(), TlsFolder(tmp_path)
+    files.put(ca.issue("server"))
+    files.client_ca.write_bytes(ca.cert_pem)
+    (tmp_path / "other.pem").write_bytes(authority("other").cert_pem)
+    return files
+
+
+def test_where_tls_fails_the_message_says_which_flags_may_be_missing(
+    start_server, tls_folder, target, tmp_path, capsys
+):
+    ca, other = str(tls_folder.client_ca), str(tmp_path / "other.pem")
+    encrypted = start_server(**tls_folder.settings()).server.target
+    mutual = start_server(**tls_folder.settings(mutual=True)).server.target
+    for place, flags, missing in (
+        (encrypted, (), "does the server use TLS (--tls, --ca-file)"),
+        (target, ("--ca-file", ca), "does the server use TLS? If not"),
+        (encrypted, ("--ca-file", other), "Give that authority with --ca-file"),
+        (encrypted, ("--ca-file", ca, "--server-name", "other.example"), "Give it with --server-name"),
+        (mutual, ("--ca-file", ca), "ask for a certificate (--client-cert)?"),
+    ):
+        assert missing in tessera("models", *flags, target=place, code=1).stderr
+        code, _, err = probe(capsys, "--target", place, *flags)
+        assert code == 1 and missing in err
+    tessera("models", "--ca-file", ca, target=encrypted)
 
 
 def test_a_model_that_is_not_there_ends_the_run(folder, target):

@@ -131,6 +131,8 @@ def test_a_port_that_is_taken_is_an_error_and_no_silent_sharing(setting):
     assert done.returncode == 1
     last = json.loads(done.stderr.decode().splitlines()[-2])
     assert (last["event"], last["reason"]) == ("cannot serve", "OS_ERROR")
+    place = f"127.0.0.1:{ports[setting]}"
+    assert last["text"].removesuffix(" (metrics)") == f"cannot listen on {place}: Address already in use"
 
 
 def test_a_model_that_is_not_there_is_an_error_that_names_it(tmp_path):

@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from certificates import TlsFolder, authority
+from key_files import caller, write_keys
 
 from serving.client.errors import Unavailable
+from serving.load.connections import Connections
 from serving.load.generator import run_load
-from serving.load.pictures import generated
-from serving.load.plan import Arrivals, LoadPlan, RpcKind
+from serving.load.pictures import LoadPicture, generated
+from serving.load.plan import WINDOW_ITEMS, Arrivals, LoadPlan, RpcKind
 from serving.load.prepare import prepare
+from serving.load.requests import build
 from tokenizer.canvas import Size
 
 PICTURES = generated([Size(64, 48), Size(48, 64)])
@@ -42,8 +46,52 @@ def test_every_kind_of_call_of_a_mix_is_sent_and_answered(running):
     streams = [outcome for outcome in outcomes if outcome.first_s is not None]
     assert {outcome.kind for outcome in streams} == {RpcKind.ENCODE_STREAM, RpcKind.DECODE_STREAM}
     assert all(outcome.sent_s <= outcome.first_s <= outcome.ended_s for outcome in streams)
-    for method in ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate"):
+    for method in (
+        "Encode",
+        "EncodeStream",
+        "Decode",
+        "DecodeStream",
+        "Truncate",
+        "EncodeMany",
+        "DecodeMany",
+    ):
         assert running.sample("grpc_server_handled_total", grpc_method=method, grpc_code="OK") > 0
+
+
+def test_every_item_of_a_bulk_stream_counts_by_itself(running):
+    plan = LoadPlan(running.server.target, clients=1, duration_s=5.0, mix={RpcKind.ENCODE_MANY: 1.0})
+
+    async def items_of_one_stream():
+        (good, *_) = (await prepare(plan, PICTURES))[RpcKind.ENCODE_MANY]
+        (bad,) = build(RpcKind.ENCODE_MANY, [LoadPicture(PICTURES[0].size, file=b"<html>")], ())
+        connections = Connections([plan.target], retries=False)
+        items = iter([good] * 10 + [bad, good])
+        try:
+            return [item async for item in connections.send_items(0, RpcKind.ENCODE_MANY, items, 5.0)]
+        finally:
+            await connections.close()
+
+    items = running.call(items_of_one_stream())
+    assert [answer.code for _, answer in items] == ["OK"] * 10 + ["INVALID_ARGUMENT", "OK"]
+    assert items[10][1].reason == "IMAGE_FORMAT_UNSUPPORTED"
+    assert [sent_at for sent_at, _ in items] == sorted(sent_at for sent_at, _ in items)
+
+
+def test_items_that_a_stalled_server_leaves_unanswered_miss_their_deadline(running):
+    plan = LoadPlan(
+        running.server.target, clients=1, duration_s=0.2, deadline_s=0.4, mix={RpcKind.ENCODE_MANY: 1.0}
+    )
+
+    async def both():
+        requests = await prepare(plan, PICTURES)
+        running.tokenizer.gate.clear()
+        return await run_load(plan, requests)
+
+    outcomes = running.call(both())
+    running.tokenizer.gate.set()
+    assert {outcome.label for outcome in outcomes} == {"DEADLINE_EXCEEDED NO_ANSWER"}
+    assert len(outcomes) == WINDOW_ITEMS
+    running.expect(0, "tessera_in_flight_requests")
 
 
 def test_a_closed_loop_has_as_many_calls_in_work_as_clients_and_never_more(running):
@@ -130,6 +178,15 @@ def test_a_server_that_is_not_there_is_said_before_the_run(running, monkeypatch)
         running.call(prepare(LoadPlan("127.0.0.1:1", clients=1), PICTURES))
 
 
+def test_a_server_that_wants_tls_is_no_silence(start_server, tmp_path, monkeypatch):
+    folder = TlsFolder(tmp_path)
+    folder.put(authority().issue("server"))
+    encrypted = start_server(**folder.settings())
+    monkeypatch.setattr("serving.load.prepare.CONNECT_TIMEOUT_S", 0.5)
+    with pytest.raises(Unavailable, match=r"nobody answers at .*: .*Socket closed"):
+        encrypted.call(prepare(LoadPlan(encrypted.server.target, clients=1), PICTURES))
+
+
 @pytest.fixture(scope="module")
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict]:
     """A server process, so that `tessera bench` has a process of its own, too."""
@@ -174,6 +231,26 @@ def test_the_command_prints_tables_and_writes_json(target, tmp_path):
     assert report["plan"]["mix"] == {"encode": 3.0, "decode": 1.0}
     assert report["goodput_per_s"] == report["throughput_per_s"] > 0
     assert report["ok_latency"]["p99_ms"] >= report["ok_latency"]["p50_ms"] > 0
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_the_command_shows_a_key_over_tls(start_server, tmp_path, processes):
+    ca, good, folder = authority(), caller("good"), TlsFolder(tmp_path)
+    folder.put(ca.issue("server"))
+    folder.client_ca.write_bytes(ca.cert_pem)
+    (tmp_path / "key").write_text(good.key)
+    keys = write_keys(tmp_path / "keys.toml", good)
+    secured = start_server(**folder.settings(), auth_keys_file=keys)
+    load = ("--clients", "2", "--duration", "0.5", "--warm-up", "0", "--sizes", "64x48")
+    load += ("--mix", "encode,decode_many", "--processes", processes, "--json", "-")
+    tls = ("--target", f"localhost:{secured.server.port}", "--ca-file", str(folder.client_ca))
+    child = bench(*tls, "--key-file", str(tmp_path / "key"), *load)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert json.loads(out)["statuses"].keys() == {"OK"} and good.key not in out + err
+    child = bench(*tls, *load)
+    _, err = child.communicate(timeout=60)
+    assert (child.returncode, err.count("\n")) == (1, 1) and "TOKEN_MISSING" in err
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

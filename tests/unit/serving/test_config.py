@@ -6,30 +6,46 @@ import pytest
 from pydantic import ValidationError
 
 from serving import cpu
-from serving.config import ServingConfig, describe_invalid
+from serving.config import ServingConfig
+from serving.invalid_settings import describe_invalid
 from tokenizer.providers import ProviderOptions
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "said"),
     [
-        {"max_image_size_bytes": 20 * 2**20},
-        {"max_image_area_px": 10**9},
-        {"max_batch_size": 64, "max_queue_items": 8},
-        {"max_codestream_size_bytes": 17 * 2**20},
-        {"port": 70_000},
-        {"log_level": "loud"},
-        {"no_such_setting": 1},
-        {"model": "a", "models": ("b",)},
-        {"models": ("a", "a")},
-        {"model": ""},
-        {"admin_host": "0.0.0.0"},
+        ({"max_image_size_bytes": 20 * 2**20}, "max_image_size_bytes (20971520) must be at least 4096 below"),
+        ({"max_image_area_px": 10**9}, "max_queue_size_bytes (536870912) is less than one picture"),
+        ({"max_batch_size": 64, "max_queue_items": 8}, "max_batch_size (64) is above max_queue_items (8)"),
+        ({"max_codestream_size_bytes": 17 * 2**20}, "max_codestream_size_bytes does not fit"),
+        ({"port": 70_000}, "port: must be at most 65535, got 70000"),
+        ({"port": "tcp://10.0.0.7:80"}, "port: must be a whole number, got 'tcp://10.0.0.7:80'"),
+        ({"max_batch_size": 0}, "max_batch_size: must be at least 1, got 0"),
+        ({"default_deadline_s": "0"}, "default_deadline_s: must be above 0, got '0'"),
+        ({"rate_limit_burst_s": "fast"}, "rate_limit_burst_s: must be a number, got 'fast'"),
+        ({"rate_limit_pictures_per_s": "nan"}, "rate_limit_pictures_per_s: must be finite, got 'nan'"),
+        ({"cuda_graphs": "perhaps"}, "cuda_graphs: must be true or false, got 'perhaps'"),
+        ({"log_level": "loud"}, "log_level: must be one of debug, info, warning, error, got 'loud'"),
+        ({"decode_isolation": "none"}, "decode_isolation: must be 'thread' or 'process', got 'none'"),
+        ({"no_such_setting": 1}, "no_such_setting: there is no such setting"),
+        ({"model": "a", "models": ("b",)}, "give model or models, not both"),
+        ({"models": ("a", "a")}, "models must be different and not empty, got ['a', 'a']"),
+        ({"model": ""}, "model: must not be empty, got ''"),
+        ({"admin_host": "0.0.0.0"}, "admin_host: must be a loopback address such as 127.0.0.1 or ::1, got"),
     ],
 )
-def test_settings_under_which_some_request_could_never_be_served_are_refused(settings):
+def test_settings_under_which_some_request_could_never_be_served_are_refused(settings, said):
     with pytest.raises(ValidationError) as caught:
         ServingConfig(**settings)
-    assert describe_invalid(caught.value)
+    assert describe_invalid(caught.value).startswith(said)
+
+
+def test_every_wrong_setting_is_a_line_in_our_own_words():
+    with pytest.raises(ValidationError) as caught:
+        ServingConfig(port=-1, providers=1, num_threads="x" * 900)
+    said = describe_invalid(caught.value)
+    assert said.count("\n") == 2 and max(map(len, said.splitlines())) < 120
+    assert not any(word in said for word in ("Input", "pydantic", "Value error"))
 
 
 def test_the_environment_sets_and_arguments_win(monkeypatch):

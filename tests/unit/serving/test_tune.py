@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from serving import tune
 from serving.cli.app import app
+from serving.cli.tune import print_speeds
 from serving.config import ServingConfig
 from serving.tune import OPS, Machine, Speed, Way, run_closed_loop, shapes, siblings
 from serving.tuning_advice import advise, best_model, queue_items
@@ -78,6 +79,23 @@ def test_differences_within_noise_choose_the_smaller_number():
 def test_a_batch_must_earn_the_wait_that_it_costs(rates, size):
     measured = machine(dict(zip([(1, 2, n) for n in (1, 2, 4, 8)], rates, strict=True)))
     assert advise(measured, "m", "throughput", slo_s=1.0).settings["max_batch_size"] == size
+
+
+def test_a_batch_is_as_good_as_the_operation_that_gains_less():
+    measured = machine(dict(zip([(1, 2, n) for n in (1, 2, 4, 8)], (20, 30, 40, 40), strict=True)))
+    for size, rate in ((2, 18.0), (4, 23.0), (8, 19.0)):
+        measured.speeds[Way("decode", "m", 1, 2, size)] = Speed(rate, 1.0, 1.0)
+    assert advise(measured, "m", "throughput", slo_s=1.0).settings["max_batch_size"] == 4
+    measured.speeds[Way("decode", "m", 1, 2, 4)] = Speed(19.0, 1.0, 1.0)
+    assert advise(measured, "m", "throughput", slo_s=1.0).settings["max_batch_size"] == 1
+
+
+def test_the_table_is_whole_where_there_is_no_terminal(capsys):
+    name = "a-model-with-a-name-of-" + 60 * "x"
+    speeds = {Way(op, f"/models/{name}"): Speed(123456.7, 1234.5, 2345.6) for op in OPS}
+    print_speeds(Machine(1, speeds, 0))
+    out = capsys.readouterr().out
+    assert out.count(name) == 2 and out.count("123456.7") == out.count("2345.6") == 2
 
 
 def test_more_threads_for_pictures_only_where_they_help():

@@ -20,9 +20,18 @@ from cli_fakes import Ran
         (("--clients", "1", "--images", "no/such/folder"), "no folder"),
         (("--clients", "1", "--slo-ms", "2000", "--deadline-ms", "1000"), "deadline"),
         (("--clients", "1", "--duration", "-1"), "duration"),
+        (("--clients", "1", "--ca-file", "no/such.pem"), "no/such.pem"),
+        (("--clients", "1", "--client-cert", "no/such.pem"), "--client-key"),
     ],
 )
 def test_nonsense_is_a_usage_error(arguments, said):
     ran = Ran("bench", *arguments)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_a_key_is_not_sent_in_the_clear(monkeypatch):
+    monkeypatch.setenv("TESSERA_KEY", "tsk_secret")
+    ran = Ran("bench", "--clients", "1", "--sizes", "8x8", "--target", "far.example:1")
+    assert ran.code == 2
+    assert "without TLS" in ran.err and "tsk_secret" not in ran.err

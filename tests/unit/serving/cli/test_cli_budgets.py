@@ -61,6 +61,20 @@ def test_a_mode_that_decodes_keeps_the_quality_it_was_asked(folder: Path, mode: 
     assert 1 < kept.length <= 192
 
 
+@pytest.mark.parametrize("mode", ["fast", "verify", "exact"])
+def test_a_quality_that_is_not_reached_is_a_warning_and_the_stream_is_written(
+    folder: Path, mode: str
+) -> None:
+    """The fake's curve ends at 30 dB less a margin of 1."""
+    ran = Ran("encode", "a.png", "--min-psnr", "60", "--mode", mode)
+    assert (ran.code, ran.err.count("\n")) == (0, 1)
+    assert ran.err.startswith("warning: a.png: ") and "60 dB" in ran.err and "192 tokens" in ran.err
+    assert ("at best 29.0 dB" in ran.err) == (mode == "fast")
+    assert Path("a.tsr").stat().st_size == 202
+    assert "warning" in json.loads(Ran("encode", "a.png", "--min-psnr", "60", "--json").out)
+    assert Ran("encode", "a.png", "--min-psnr", "29").err == ""
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -57,7 +57,7 @@ def test_a_list_in_the_environment_that_is_no_json_is_wrong_use(
 ) -> None:
     monkeypatch.setenv("TESSERA_MODELS", "a,b")
     ran = Ran("serve")
-    assert ran.code == 2 and "models" in ran.err and "JSON" in ran.err
+    assert ran.code == 2 and "TESSERA_MODELS" in ran.err and "JSON" in ran.err
     assert served == []
 
 
