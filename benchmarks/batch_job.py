@@ -43,19 +43,17 @@ class JobRun:
     memory: list[Memory] = field(default_factory=list)
 
 
+def job_command(sources: Sequence[Path], out: Path, *options: object) -> list[str]:
+    """What runs it with this Python."""
+    command = [sys.executable, "-c", _COMMAND, "batch", "encode"]
+    return [*command, *map(str, (*sources, "--out", out, *options))]
+
+
 def measure_job(sources: Sequence[Path], out: Path, *options: object) -> JobRun:
     """Run it; raises RuntimeError with its words if it fails."""
-    command = [
-        sys.executable,
-        "-c",
-        _COMMAND,
-        "batch",
-        "encode",
-        *map(str, (*sources, "--out", out, *options)),
-    ]
     started, started_s = time.time(), time.perf_counter()
     with (out.parent / f"{out.name}.log").open("w+") as log:
-        job = subprocess.Popen(command, stdout=log, stderr=log)
+        job = subprocess.Popen(job_command(sources, out, *options), stdout=log, stderr=log)
         memory, reports = [], _Reports(out / "reports")
         while job.poll() is None:
             if (sample := _memory(job.pid, reports)) is not None:
