@@ -33,7 +33,8 @@ def largest(
         found.append((-key[above] << index_bits) | (at * columns + column))
     together = np.concatenate(found)
     best = np.sort(np.partition(together, count - 1)[:count])
-    return best & ((1 << index_bits) - 1)
+    indices: NDArray[np.int64] = best & ((1 << index_bits) - 1)
+    return indices
 
 
 def _lower_bound(
