@@ -1,6 +1,6 @@
 """What `tessera batch encode` costs against the loops that a user would write, and as data sets grow.
 
-    python -m benchmarks.batch_speed --data SHARD.tar... [--processes N] [--quick]
+    python -m benchmarks.batch_speed --data SHARD.tar... [--odd FOLDER] [--processes N] [--quick]
 
 Prints and writes `benchmarks/results/batch_speed.{md,json}`:
 
@@ -9,8 +9,11 @@ Prints and writes `benchmarks/results/batch_speed.{md,json}`:
   (benchmarks/batch_loops.py). All read tar shards, decode and resize the pictures, tokenize, write Parquet,
   and have the same number of processes with one thread each; the seconds hold the start of the processes;
 * memory of the job and its largest worker while it goes through them;
-* milliseconds per picture of 1,000, 10,000 and 100,000 generated pictures of 32x32, without the start;
-* seconds for a job of one picture, local and on Ray: what a start costs.
+* milliseconds per picture of 1,000, 10,000 and 100,000 generated pictures of 32x32, without the start, with
+  so few processes that each has four shards of the smallest job;
+* seconds for a job of one picture, local and on Ray: what a start costs;
+* with `--odd`, one job over a folder with files that are no pictures (benchmarks/batch_odd.py): its exit code
+  and its errors by reason against the files that are bad. Ends with 1 if they differ.
 
 `--quick` takes a fiftieth of all counts, to see that it runs. Needs the extras `cpu` and `batch`, and `ray`
 for its row; some GB in the folder for temporary files.
@@ -34,6 +37,7 @@ from PIL import Image
 
 from benchmarks.batch_job import JobRun, Memory, measure_job
 from benchmarks.batch_loops import Loop, run_loops
+from benchmarks.batch_odd import OddRun, odd_section, run_odd
 from benchmarks.command import write_results
 from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, percent
 from serving.cpu import available_cpu_count
@@ -44,6 +48,7 @@ SMALL_COUNTS = (1_000, 10_000, 100_000)
 QUICK_SMALL_COUNTS = (500, 1_000, 2_000)
 LOOPS: tuple[Loop, ...] = ("loop", "bare", "tokens")
 SMALL_PX, SMALL_TOKENS, SMALL_SHARD = 32, 16, 100
+_LEAST_SHARDS_EACH = 4
 SHARD_PICTURES = 500
 QUICK = 50
 
@@ -125,7 +130,9 @@ def at_counts(memory: Sequence[Memory], counts: Sequence[int]) -> list[Memory]:
 
 def growth(counts: Sequence[int], processes: int, folder: Path) -> list[JobRun]:
     """Jobs over ever more small pictures."""
-    options = ("--workers", processes, "--coding", "fixed", "--max-tokens", SMALL_TOKENS)
+    # A job in which every process has a shard or two says nothing about the rate.
+    workers = max(1, min(processes, counts[0] // SMALL_SHARD // _LEAST_SHARDS_EACH))
+    options = ("--workers", workers, "--coding", "fixed", "--max-tokens", SMALL_TOKENS)
     runs = []
     for count in counts:
         shards = small_pictures(count, folder / f"small-{count}")
@@ -176,6 +183,8 @@ def page(content: dict[str, object]) -> str:
             for run in small
         ],
     )  # fmt: skip
+    odd: OddRun | None = content["odd"]  # type: ignore[assignment]
+    odd_files = "" if odd is None else f"{odd_section(odd)}\n\n"
     start = markdown_table(["engine", "seconds"], [[name, number(s, 1)] for name, s in seconds.items()])
     return f"""# Speed of batch jobs
 
@@ -188,8 +197,8 @@ Resident memory during the job with the range coding:
 
 {of_memory}
 
-Pictures of {SMALL_PX}x{SMALL_PX}, {SMALL_TOKENS} tokens, shards of {SMALL_SHARD}; from the first finished
-shard to the last:
+Pictures of {SMALL_PX}x{SMALL_PX}, {SMALL_TOKENS} tokens, shards of {SMALL_SHARD}; the slope of the line
+through the moments at which shards were done:
 
 {growing}
 
@@ -197,7 +206,7 @@ A job of one picture, start to end:
 
 {start}
 
-{environment_line()}
+{odd_files}{environment_line()}
 """
 
 
@@ -215,6 +224,9 @@ def main() -> None:
             photographs(arguments.data, count, folder / "shards"), count, arguments.processes, folder
         )
         small = growth(counts, arguments.processes, folder)
+        odd = None
+        if arguments.odd is not None:
+            odd = run_odd(arguments.odd, folder / "odd", "--workers", arguments.processes)
     content: dict[str, object] = {
         "pictures": count,
         "processes": arguments.processes,
@@ -222,15 +234,19 @@ def main() -> None:
         "memory": at_counts(memory, [count // 10, count // 2, count]),
         "small": small,
         "start_seconds": seconds,
+        "odd": odd,
     }
     plain = {
         **content,
         "rates": [asdict(one) for one in found],
         "memory": [asdict(one) for one in content["memory"]],  # type: ignore[attr-defined]
         "small": [{k: v for k, v in asdict(run).items() if k != "memory"} for run in small],
+        "odd": None if odd is None else asdict(odd),
         "environment": environment(),
     }
     write_results(arguments.results / "batch_speed", page(content), plain)
+    if odd is not None and not odd.is_right:
+        raise SystemExit(1)
 
 
 def _parse() -> argparse.Namespace:
@@ -238,6 +254,7 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--data", type=Path, nargs="+", required=True, help="tar shards of photographs")
+    command.add_argument("--odd", type=Path, help="folder of files of which some are no pictures")
     command.add_argument("--processes", type=int, default=available_cpu_count())
     command.add_argument("--quick", action="store_true", help="a fiftieth of everything")
     command.add_argument("--folder", type=Path, help="for temporary files; else the system's")

@@ -8,8 +8,8 @@ from pathlib import Path
 from serving.batch.decode_options import DecodeOptions
 from serving.batch.engines import Engine
 from serving.batch.job import Tolerance
+from serving.batch.repeats import decode_units
 from serving.batch.reports import Totals
-from serving.batch.token_source import token_units
 from serving.batch.units import Unit
 from serving.batch.watch import Metering
 from serving.batch.watched_job import model_facts, run_watched
@@ -32,7 +32,7 @@ def decode_data_set(
     """
 
     def units() -> Iterator[Unit]:
-        return token_units(options.sources, options.unit_size, options.ending)
+        return decode_units(options)
 
     facts = model_facts(options.model)
     settings = WorkerSettings(folder, options, facts, threads=threads, providers=providers)

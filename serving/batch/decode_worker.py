@@ -8,12 +8,10 @@ from serving.batch.decode_options import DecodeOptions
 from serving.batch.decoder import PictureDecoder, PictureRow, StreamDecoder
 from serving.batch.picture_sinks import PictureSink, open_picture_sink, picture_path
 from serving.batch.reports import UnitReport
-from serving.batch.rows import Failure
+from serving.batch.rows import KEY_REPEATED, Failure
 from serving.batch.token_source import read_streams
 from serving.batch.trail import Tick, no_tick, watched
 from serving.batch.units import Unit
-
-KEY_REPEATED = Failure("KEY_REPEATED", "an earlier picture of this shard has this key")
 
 
 def open_decode_worker(folder: Path, options: DecodeOptions, tokenizer: PictureDecoder) -> DecodeWorker:
@@ -34,7 +32,7 @@ class DecodeWorker:
         samples = watched(read_streams(unit), unit.poison, trail)
         with self._sink.shard(unit) as write:
             for row in self._decoder.rows(samples, one_by_one=trail is not None):
-                if failure := row.failure or self._second(unit, row, taken):
+                if failure := row.failure or self._second(unit, row, report.samples, taken):
                     report.add_failure(unit.source, row.key, failure)
                 elif row.picture is None:
                     report.skipped += 1
@@ -44,12 +42,12 @@ class DecodeWorker:
                 tick(report.samples)
         return report.write(self._folder)
 
-    def _second(self, unit: Unit, row: PictureRow, taken: set[PurePosixPath]) -> Failure | None:
+    def _second(self, unit: Unit, row: PictureRow, number: int, taken: set[PurePosixPath]) -> Failure | None:
         """What is wrong with a picture that would lie where one lies already; else its place is taken."""
         if row.picture is None:
             return None
         place = picture_path(unit, row.key, self._ending)
-        if place in taken:
+        if number in unit.repeats or place in taken:
             return KEY_REPEATED
         taken.add(place)
         return None

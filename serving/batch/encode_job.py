@@ -8,9 +8,10 @@ from pathlib import Path
 from serving.batch.engines import Engine
 from serving.batch.job import Tolerance
 from serving.batch.options import EncodeOptions
+from serving.batch.repeats import encode_units
 from serving.batch.report_picture import write_report_picture
 from serving.batch.reports import Totals
-from serving.batch.sources import open_sources, units_of
+from serving.batch.sources import open_sources
 from serving.batch.units import Unit
 from serving.batch.watch import Metering
 from serving.batch.watched_job import model_facts, run_watched
@@ -35,7 +36,7 @@ def encode_data_set(
     sources = open_sources(options.sources, image_column=options.image_column, stdin=stdin)
 
     def units() -> Iterator[Unit]:
-        return units_of(sources, options.unit_size)
+        return encode_units(sources, options)
 
     facts = model_facts(options.model)
     settings = WorkerSettings(folder, options, facts, threads=threads, providers=providers)

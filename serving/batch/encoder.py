@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.batch.options import EncodeOptions
-from serving.batch.rows import CRASHED, Failure, Row, failure_of
+from serving.batch.rows import CRASHED, KEY_REPEATED, Failure, Row, failure_of
 from serving.batch.units import Sample
 from tokenizer.budget import TokenBudget
 from tokenizer.coding import Coding
@@ -122,6 +122,8 @@ class SampleEncoder:
 def _read(sample: Sample) -> _Waiting:
     if sample.is_poison:
         return _Waiting(sample, None, CRASHED)
+    if sample.is_repeat:
+        return _Waiting(sample, None, KEY_REPEATED)
     try:
         if sample.data is None:
             raise ImageMissing("there is no picture in this sample, or its file cannot be read")

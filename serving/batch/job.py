@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -13,7 +13,7 @@ from typing import Any
 
 from serving.batch.atomic import drafted, remove_drafts, write_json
 from serving.batch.engines import Engine
-from serving.batch.errors import TooManyErrors
+from serving.batch.errors import OutputUnwritable, TooManyErrors
 from serving.batch.manifest import Manifest, begin, locked
 from serving.batch.options import EncodeOptions, Phase
 from serving.batch.reports import ERRORS, REPORT, Totals, read_report, report_path
@@ -67,7 +67,7 @@ class Job:
         Raises BatchError, TokenizerError, OSError; what is done by then stays done.
         """
         started_s, folder = monotonic(), self.settings.folder
-        with locked(folder):
+        with locked(folder), _way_on_told(folder):
             begin(folder, Manifest(self.settings.options, self.settings.model_facts, self.plan))
             remove_drafts(folder)
             try:
@@ -140,6 +140,17 @@ class Job:
     def _tell(self, phase: Phase, totals: Totals) -> None:
         for watcher in self.watchers:
             watcher(phase, self.plan, totals)
+
+
+@contextmanager
+def _way_on_told(folder: Path) -> Iterator[None]:
+    """A full disk ends a job, and loses nothing that is done: whoever reads the error should know."""
+    try:
+        yield
+    except OutputUnwritable as error:
+        raise OutputUnwritable(
+            f"{error}. What is done stays in {folder}: make room there, and the same command goes on"
+        ) from error
 
 
 def done_units(folder: Path, count: int) -> set[int]:

@@ -40,12 +40,26 @@ def read_rows(unit: Unit, image_column: str) -> Iterator[Sample]:
     if places.identity(unit.source) != unit.identity:
         raise SourceRefused(f"{unit.source} has changed since the job began")
     with opened_parquet(unit.source) as file:
-        groups, row = _row_groups(file, unit.start, unit.stop)
-        for batch in file.iter_batches(batch_size=_READ_ROWS, row_groups=groups, columns=[image_column]):
-            for value in batch.column(0):
-                if unit.start <= row < unit.stop:
-                    yield _sample(value.as_py(), unit.source, row)
-                row += 1
+        yield from _samples(file, unit, image_column)
+
+
+def row_keys(unit: Unit, image_column: str) -> Iterator[str]:
+    """Keys of a unit's rows, without reading pictures."""
+    with opened_parquet(unit.source) as file:
+        kind = file.schema_arrow.field(image_column).type
+        if not pyarrow_parquet().types.is_struct(kind) or kind.get_field_index("path") < 0:
+            yield from (_row_name(unit.source, row) for row in range(unit.start, unit.stop))
+            return
+        yield from (sample.key for sample in _samples(file, unit, f"{image_column}.path"))
+
+
+def _samples(file: Any, unit: Unit, column: str) -> Iterator[Sample]:
+    groups, row = _row_groups(file, unit.start, unit.stop)
+    for batch in file.iter_batches(batch_size=_READ_ROWS, row_groups=groups, columns=[column]):
+        for value in batch.column(0):
+            if unit.start <= row < unit.stop:
+                yield _sample(value.as_py(), unit.source, row)
+            row += 1
 
 
 def _row_groups(file: Any, start: int, stop: int) -> tuple[list[int], int]:
@@ -64,8 +78,11 @@ def _row_groups(file: Any, start: int, stop: int) -> tuple[list[int], int]:
 
 def _sample(value: Any, path: str, row: int) -> Sample:
     struct = value if isinstance(value, dict) else {"bytes": value}
-    name = f"{PurePosixPath(path).stem}#{row}"
-    return Sample(str(struct.get("path") or name), struct.get("bytes"))
+    return Sample(str(struct.get("path") or _row_name(path, row)), struct.get("bytes"))
+
+
+def _row_name(path: str, row: int) -> str:
+    return f"{PurePosixPath(path).stem}#{row}"
 
 
 def _check_column(file: Any, path: str, column: str) -> None:

@@ -51,7 +51,7 @@ class UnitReport:
     extremes: list[Extreme] = field(default_factory=list)
     """The hardest and the easiest pictures, in this order."""
     unit: dict[str, Any] = field(default_factory=dict)
-    """The unit without its members: enough to read one sample of it again."""
+    """The unit without its lists: enough to read one sample of it again."""
     least_bytes: int = 0
     """First pass of a budget for the set: what the pictures take at least."""
     demand: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class UnitReport:
     @classmethod
     def of(cls, unit: Unit) -> UnitReport:
         """Nothing done yet."""
-        return cls(unit.index, unit=unit.as_json() | {"members": (), "poison": ()})
+        return cls(unit.index, unit=unit.as_json() | {"members": (), "poison": (), "repeats": ()})
 
     @property
     def samples(self) -> int:

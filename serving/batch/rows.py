@@ -33,6 +33,7 @@ class Row:
     fields: Mapping[str, bytes] = field(default_factory=dict)
 
 
+KEY_REPEATED = Failure("KEY_REPEATED", "what an earlier picture becomes has this place; keys must differ")
 CRASHED = Failure("WORKER_CRASHED", "a worker process died over this picture")
 
 

@@ -82,7 +82,9 @@ class WebDatasetSink:
             def write(row: Row) -> None:
                 if row.sequence is None:
                     return
-                for ending, data in (*row.fields.items(), (STREAM_ENDING, row.sequence.to_bytes())):
+                # A source that has been through a job already: its stream gives way to the new one.
+                fields = {**row.fields, STREAM_ENDING: row.sequence.to_bytes()}
+                for ending, data in fields.items():
                     add_member(shard, row.key + ending, data)
 
             yield write

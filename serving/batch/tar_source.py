@@ -28,22 +28,13 @@ class TarSource:
         """Ranges of samples, found by reading the headers only."""
         identity = places.identity(self.path)
         start = count = offset = 0
-        for number, member_offset in self._sample_offsets():
+        for number, (_, member_offset) in enumerate(_sample_starts(self.path)):
             if number - start == unit_size:
                 yield Unit(first_index, "tar", self.path, start, number, offset, identity=identity)
                 first_index, start, offset = first_index + 1, number, member_offset
             count = number + 1
         if count > start:
             yield Unit(first_index, "tar", self.path, start, count, offset, identity=identity)
-
-    def _sample_offsets(self) -> Iterator[tuple[int, int]]:
-        """(number, byte) of the first member of each sample."""
-        number, last = -1, None
-        for member in members_of(self.path):
-            key, _ = _split(member.name)
-            if key != last:
-                number, last = number + 1, key
-                yield number, member.offset
 
 
 def read_members(unit: Unit) -> Iterator[Sample]:
@@ -53,18 +44,34 @@ def read_members(unit: Unit) -> Iterator[Sample]:
     yield from islice(samples_from(unit.source, unit.offset), unit.count)
 
 
+def sample_keys(unit: Unit) -> Iterator[str]:
+    """Keys of a unit's samples, by reading headers only."""
+    return (key for key, _ in islice(_sample_starts(unit.source, unit.offset), unit.count))
+
+
 def samples_from(path: str, offset: int = 0) -> Iterator[Sample]:
     """Every sample from a byte on, at which one begins. Raises SourceRefused."""
-    key, fields = None, {}
+    key, fields = None, dict[str, bytes]()
     for name, data in _files(path, offset):
         new_key, ending = _split(name)
-        if key is not None and new_key != key:
+        if key is not None and (new_key != key or ending in fields):
             yield _sample(key, fields)
             fields = {}
         key = new_key
         fields[ending] = data
     if key is not None:
         yield _sample(key, fields)
+
+
+def _sample_starts(path: str, offset: int = 0) -> Iterator[tuple[str, int]]:
+    """(key, byte of the first member) of each sample; a name that comes again begins another sample."""
+    last, endings = None, set[str]()
+    for member in members_of(path, offset):
+        key, ending = _split(member.name)
+        if key != last or ending in endings:
+            yield key, member.offset
+            last, endings = key, set()
+        endings.add(ending)
 
 
 def _files(path: str, offset: int) -> Iterator[tuple[str, bytes]]:
@@ -82,9 +89,10 @@ def _files(path: str, offset: int) -> Iterator[tuple[str, bytes]]:
             raise SourceRefused(f"{path} is not a whole tar file: {error}") from error
 
 
-def members_of(path: str) -> Iterator[tarfile.TarInfo]:
-    """Headers of all files of a tar. Raises SourceRefused."""
+def members_of(path: str, offset: int = 0) -> Iterator[tarfile.TarInfo]:
+    """Headers of all files of a tar from a byte on. Raises SourceRefused."""
     with places.open_read(path) as file:
+        file.seek(offset)
         try:
             with tarfile.open(fileobj=file, mode="r:") as shard:
                 for member in shard:

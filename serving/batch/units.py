@@ -23,6 +23,8 @@ class Sample:
     fields: Mapping[str, bytes] = field(default_factory=dict)
     is_poison: bool = False
     """A worker died over it before."""
+    is_repeat: bool = False
+    """Its stream would lie where that of an earlier sample lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Unit:
     """What the source file was when the unit was planned."""
     poison: tuple[int, ...] = ()
     """Samples, counted from the first of the unit, over which workers died; they become errors."""
+    repeats: tuple[int, ...] = ()
+    """Samples, counted likewise, whose place in the output an earlier one has; they become errors."""
 
     @property
     def name(self) -> str:
@@ -62,7 +66,7 @@ class Unit:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Unit:
         """The way back."""
-        lists = {name: tuple(content[name]) for name in ("members", "poison")}
+        lists = {name: tuple(content[name]) for name in ("members", "poison", "repeats")}
         return cls(**{**content, **lists})
 
 

@@ -20,6 +20,7 @@ from serving.batch.decode_options import DecodeOptions
 from serving.batch.decode_worker import open_decode_worker
 from serving.batch.encoder import SampleEncoder
 from serving.batch.options import EncodeOptions, JobOptions, Phase
+from serving.batch.repeats import marked
 from serving.batch.reports import UnitReport
 from serving.batch.rows import Row
 from serving.batch.sinks import Sink, open_sink
@@ -158,7 +159,8 @@ def encoded_rows(
     unit: Unit, encoder: SampleEncoder, options: EncodeOptions, trail: Path | None
 ) -> Iterator[Row]:
     """The rows of a unit, straight from its source."""
-    samples = watched(read_samples(unit, options.image_column), unit.poison, trail)
+    samples = marked(read_samples(unit, options.image_column), unit, options.sink)
+    samples = watched(samples, unit.poison, trail)
     return encoder.rows(samples, unit.source, one_by_one=trail is not None)
 
 

@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from generated_pictures import picture
 from PIL import Image
 
@@ -79,10 +80,32 @@ def wait_for_reports(out: Path, count: int, job=None) -> None:
     )
 
 
-def outputs(out: Path) -> dict[str, bytes]:
-    """All that a user takes away; the report but for the seconds it took."""
+def shards(out: Path) -> dict[str, bytes]:
+    """All files of `data/`."""
     names = [path for path in sorted((out / "data").rglob("*")) if path.is_file()]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in (*names, out / "errors.jsonl")}
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in names}
+
+
+def outputs(out: Path) -> dict[str, bytes]:
+    """All that a user takes away but the report."""
+    return shards(out) | {"errors.jsonl": (out / "errors.jsonl").read_bytes()}
+
+
+@contextlib.contextmanager
+def small_file_system(folder: Path, size: str) -> Iterator[None]:
+    """The folder holds no more than this; skips the test where nobody may mount."""
+    if not mount(folder, f"size={size}"):
+        pytest.skip("needs the right to mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def mount(folder: Path, options: str) -> bool:
+    """A file system in memory; False where nobody may mount one."""
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder]
+    return subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def reports(out: Path) -> dict[str, tuple[int, int]]:

@@ -16,10 +16,13 @@ from job_process import (
     drafts,
     finish,
     kill_group,
+    mount,
     odd_pictures,
     outputs,
     reports,
     run,
+    shards,
+    small_file_system,
     start,
     wait_for_reports,
     workers,
@@ -129,8 +132,32 @@ def test_a_disk_that_takes_no_more_ends_the_job_with_a_line(tmp_path):
     code, _, errors = run(source, "--out", out, *options, before=limit)
     last = errors.splitlines()[-1]
     assert code == 1 and "cannot write" in last and "part-000000" in last and "OUTPUT_UNWRITABLE" in last
+    assert f"What is done stays in {out}: make room there, and the same command goes on" in last
     assert "Traceback" not in errors and drafts(out) == []
     assert run(source, "--out", out, *options)[0] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "options", [(), ("--to", "webdataset"), ("--to", "folder"), ("--total-bytes", 20_000)], ids=str
+)
+def test_a_job_on_a_full_file_system_goes_on_once_there_is_room(tmp_path, pictures, options):
+    whole, disk = tmp_path / "whole", tmp_path / "disk"
+    assert run(pictures, "--out", whole, *OPTIONS, *options)[0] == 0
+    disk.mkdir()
+    with small_file_system(disk, "200k"):
+        code, _, errors = run(pictures, "--out", disk / "out", *OPTIONS, *options)
+        last = errors.splitlines()[-1]
+        assert code == 1 and "No space left" in last and f"stays in {disk / 'out'}: make room" in last
+        assert "Traceback" not in errors and drafts(disk / "out") == []
+        written = shards(disk / "out")
+        assert written.items() < shards(whole).items()
+        before = reports(disk / "out")
+        mount(disk, "remount,size=64m")
+        assert run(pictures, "--out", disk / "out", *OPTIONS, *options)[0] == 0
+        assert before.items() <= reports(disk / "out").items()
+        assert outputs(disk / "out") == outputs(whole)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_in_one_line(tmp_path):

@@ -21,6 +21,7 @@ from job_process import (
     start,
     wait_for_reports,
     wait_until,
+    write_pictures,
 )
 
 from serving.batch import ray_engine
@@ -69,6 +70,18 @@ def test_ray_and_processes_write_the_same_bytes(ray, tmp_path, pictures, form):
     assert outputs(cluster) == outputs(local) and drafts(cluster) == []
     # Nothing of Ray's on the console.
     assert all(line.startswith(("tokenizing", "1/2", "2/2")) for line in errors.splitlines()), errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ray_and_processes_find_the_same_repeats(ray, tmp_path):
+    trees = [write_pictures(tmp_path / "a", 7), write_pictures(tmp_path / "b", 9, side_px=32)]
+    local, cluster = tmp_path / "local", tmp_path / "ray"
+    options = (*OPTIONS, "--to", "folder", "--max-tokens", 20)
+    assert run(*trees, "--out", local, *options)[0] == 3
+    assert run(*trees, "--out", cluster, *options, *RAY)[0] == 3
+    assert outputs(cluster) == outputs(local)
+    assert (local / "errors.jsonl").read_text().count("KEY_REPEATED") == 7
 
 
 @pytest.mark.slow

@@ -43,6 +43,17 @@ def test_a_whole_folder_loads(tiny_artifact: Path) -> None:
     assert len(artifact.fingerprint) == 8
 
 
+def test_tables_whose_gain_rises_are_refused_with_group_and_plane(folder: Path) -> None:
+    tables = ModelArtifact.load(folder).tables
+    # What a fit could not write: it is put there behind the check.
+    tables.gain[2, 3] = tables.gain[2, 2] + 5
+    data = tables_to_bytes(tables)
+    (folder / "tables.npz").write_bytes(data)
+    change_manifest(folder, lambda manifest: manifest["files"].update({"tables.npz": sha256(data)}))
+    with pytest.raises(ArtifactError, match=r"gain of group 2 must not rise .* plane 3 has"):
+        ModelArtifact.load(folder)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_an_altered_file_is_refused(folder: Path, name: str) -> None:
     data = bytearray((folder / name).read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from serving.batch.decode_worker import open_decode_worker
 from serving.batch.encoder import SampleEncoder
 from serving.batch.job import Job
 from serving.batch.options import EncodeOptions
+from serving.batch.repeats import decode_units, encode_units
 from serving.batch.reports import Totals, UnitReport
 from serving.batch.sinks import open_sink
-from serving.batch.sources import open_sources, units_of
-from serving.batch.token_source import token_units
+from serving.batch.sources import open_sources
 from serving.batch.units import Plan, Unit
 from serving.batch.worker import CutWorker, EncodeWorker, UnitWorker, WholeWorker, WorkerSettings
 from tokenizer.images import read_image
@@ -108,29 +108,33 @@ def fake_worker(settings: WorkerSettings) -> UnitWorker:
     return EncodeWorker(settings, encoder, sink)
 
 
-def job(folder: Path, source: Path, engine: InProcess | None = None, **changes) -> Job:
-    """A job over one source with units of three pictures."""
-    options = replace(EncodeOptions((str(source),), unit_size=3), **changes)
+def job(folder: Path, source: Path | Sequence[Path], engine: InProcess | None = None, **changes) -> Job:
+    """A job over one source or some, with units of three pictures."""
+    names = (source,) if isinstance(source, Path) else source
+    options = replace(EncodeOptions(tuple(map(str, names)), unit_size=3), **changes)
     sources = open_sources(options.sources, image_column="image")
 
     def units() -> Iterator[Unit]:
-        return units_of(sources, options.unit_size)
+        return encode_units(sources, options)
 
     settings = WorkerSettings(folder, options, FACTS)
     return Job(settings, Plan.of(units()), units, engine or InProcess())
 
 
-def run(folder: Path, source: Path, engine: InProcess | None = None, **changes) -> Totals:
+def run(folder: Path, source: Path | Sequence[Path], engine: InProcess | None = None, **changes) -> Totals:
     """The job from beginning to end."""
     return job(folder, source, engine, **changes).run()
 
 
-def decode(folder: Path, source: Path | str, engine: InProcess | None = None, **changes) -> Totals:
+def decode(
+    folder: Path, source: Path | str | Sequence[Path], engine: InProcess | None = None, **changes
+) -> Totals:
     """A job that rebuilds pictures, from beginning to end."""
-    options = DecodeOptions((str(source),), **{"unit_size": 3, **changes})
+    names = (source,) if isinstance(source, Path | str) else source
+    options = DecodeOptions(tuple(map(str, names)), **{"unit_size": 3, **changes})
 
     def units() -> Iterator[Unit]:
-        return token_units(options.sources, options.unit_size, options.ending)
+        return decode_units(options)
 
     settings = WorkerSettings(folder, options, FACTS)
     return Job(settings, Plan.of(units()), units, engine or InProcess()).run()

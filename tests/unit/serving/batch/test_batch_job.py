@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tarfile
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 from batch_fakes import InProcess, fake_worker, job, outputs, run, write_parquet, write_tar, write_tree
 
-from serving.batch import manifest
-from serving.batch.errors import JobLocked, JobMismatch, SourceRefused, TooManyErrors
+from serving.batch import atomic, manifest
+from serving.batch.errors import JobLocked, JobMismatch, OutputUnwritable, SourceRefused, TooManyErrors
 from serving.batch.job import Tolerance
 from serving.batch.options import SetBudget
 from tokenizer.budget import TokenBudget
@@ -97,6 +99,51 @@ def test_a_total_that_is_too_small_is_refused_with_the_least(tmp_path):
     source = write_tree(tmp_path / "tree", 5)
     with pytest.raises(InvalidBudget, match="the least they take is 5"):
         run(tmp_path / "out", source, set_budget=SetBudget(4))
+
+
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("budget", BUDGETS, ids=["all", "each", "set"])
+def test_a_full_disk_ends_the_job_and_leaves_no_half_file(tmp_path, monkeypatch, sink, budget):
+    source = write_tar(tmp_path / "a.tar", 5, bad=(4,))
+    writes = []
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic, "_sync", writes.append)
+        run(tmp_path / "whole", source, sink=sink, **budget)
+    wanted = every_file(tmp_path / "whole")
+    for number, place in enumerate(writes):
+        if not place.name.endswith(atomic.DRAFT_ENDING):
+            continue
+        folder = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic, "_sync", FullDisk(number))
+            with pytest.raises(OutputUnwritable) as ended:
+                run(folder, source, sink=sink, **budget)
+        assert "No space left" in str(ended.value) and f"stays in {folder}: make room" in str(ended.value)
+        assert not list(folder.rglob("*.tmp"))
+        written = every_file(folder)
+        assert {name: data for name, data in written.items() if name in wanted}.items() <= wanted.items()
+        run(folder, source, sink=sink, **budget)
+        assert every_file(folder) == wanted
+
+
+class FullDisk:
+    """In the place of `atomic._sync`: of one file only half is there."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, path: Path) -> None:
+        if self.left == 0:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.left -= 1
+
+
+def every_file(folder: Path) -> dict[str, bytes]:
+    """All of the job but what tells seconds, and what is kept between two passes."""
+    files = (path for path in folder.rglob("*.*") if path.is_file() and path.name != "report.json")
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    return {name: path.read_bytes() for name, path in names.items() if not name.startswith("wholes/")}
 
 
 @pytest.mark.parametrize(
