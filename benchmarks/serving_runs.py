@@ -136,13 +136,15 @@ def write(
         if arguments.fake
         else f"model `{arguments.model}`"
     )
-    head = f"# {title}\n\nWritten by `{command}`, {kind}, on {len(os.sched_getaffinity(0))} processors" + (
-        ". **A quick run: these figures only show that the benchmark works.**" if arguments.quick else "."
-    )
+    processors, load_average = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    head = (
+        f"# {title}\n\nWritten by `{command}`, {kind}, on {processors} processors with a load average of "
+        f"{load_average:.1f} at the end"
+    ) + (". **A quick run: these figures only show that the benchmark works.**" if arguments.quick else ".")
     facts = {
         "command": command,
-        "processors": len(os.sched_getaffinity(0)),
-        "load_average_at_the_end": os.getloadavg()[0],
+        "processors": processors,
+        "load_average_at_the_end": load_average,
         "environment": environment(),
     }
     text = "\n\n".join([head, *sections, environment_line() + "\n"])

@@ -22,9 +22,12 @@ from serving.config import ServingConfig
 from serving.server import TesseraServer, build_server
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quiet_logs() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def quiet_logs() -> Iterator[None]:
+    before = structlog.get_config()["wrapper_class"]
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.configure(wrapper_class=before)
 
 
 @pytest.fixture(scope="session")
