@@ -7,10 +7,15 @@ from typing import Any
 
 from serving import limits
 
+_BULK_METHODS = ("EncodeMany", "DecodeMany")
+
 # AIP-194 and gRFC A6: a few quick attempts, stopped altogether once a tenth of the calls fail, so that an
 # overloaded server is not drowned by its own clients. Where the server says how long to wait, that counts.
 SERVICE_CONFIG = {
     "methodConfig": [
+        # The client itself resumes bulk streams. gRPC would send all messages again, and can lose one that is
+        # being written while an attempt fails: the next answer is then to the wrong item.
+        {"name": [{"service": "tessera.v1.TokenizerService", "method": name} for name in _BULK_METHODS]},
         {
             "name": [{"service": "tessera.v1.TokenizerService"}, {"service": "tessera.v1.ModelService"}],
             "retryPolicy": {

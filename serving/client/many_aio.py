@@ -65,7 +65,8 @@ class _Stream:
         """What the server says to a stream without messages, where nothing can get lost."""
         try:
             call = self._open_stream()
-            await call.done_writing()
+            with suppress(grpc.aio.InternalError):  # from a call that has failed already: `read` says how
+                await call.done_writing()
             await call.read()
         except grpc.aio.AioRpcError as error:
             return service_error(error)
@@ -73,7 +74,7 @@ class _Stream:
 
     async def _send(self) -> None:
         # What went wrong, `receive` tells.
-        with suppress(grpc.RpcError, asyncio.InvalidStateError):
+        with suppress(grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError):
             while (message := await self._outgoing.get()) is not None:
                 await self._call.write(message)
             await self._call.done_writing()

@@ -128,8 +128,7 @@ def test_resuming_ends_when_it_brings_nothing(fake, connect):
         seen.extend(connect(fake.target).encode_many(pictures(10), max_resumes=3))
     assert len(seen) <= 2
     assert seen == streams(len(seen))
-    # One stream and three more, each sent up to four times by gRPC itself, which does so until an answer.
-    assert sum(bool(received) for received in fake.service.streams) <= (1 + 3) * 4
+    assert sum(bool(received) for received in fake.service.streams) <= 1 + 3, "gRPC repeats nothing by itself"
 
 
 def test_a_restart_of_the_server_in_the_middle_is_not_seen(fake, connect):
