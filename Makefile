@@ -36,8 +36,8 @@ $(VENV)/.ray: $(VENV)/.dev
 demo: $(VENV)/.serve ## Pictures through a real server at 24, 64, 128, 512 bytes; IMAGE=path for your own
 	$(BIN)/python examples/demo.py $(if $(IMAGE),--image "$(IMAGE)")
 
-test: $(VENV)/.dev ## All tests but the slow ones, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+test: $(VENV)/.dev ## All tests but the slow ones
+	$(BIN)/pytest
 
 test-slow: $(VENV)/.ray ## The slow tests, those on Ray included
 	$(BIN)/pytest -m slow

@@ -4,12 +4,14 @@
 
 Each run starts a server with the settings as shipped on a processor of its own, measures its capacity with
 eight clients, its latency at a third of that, and then sends Poisson arrivals at each multiple of the
-capacity (open loop). A process of its own probes health every second: gRPC Health.Check, /livez, /readyz,
-one second each. After each overload a light load follows at once: recovery is the end of the last second
-whose p99 was above twice that before the overload (a second that answered nothing counts as slow).
+capacity (open loop). Capacity is measured again after each overload: shared machines are a third faster or
+slower from one minute to the next, so an overload is held against the mean of before and after. A process
+of its own probes health every second: gRPC Health.Check, /livez, /readyz, one second each. After each
+overload a light load follows at once: recovery is the end of the last second whose p99 was above twice that
+before the overload (a second that answered nothing counts as slow).
 
 Goodput counts what was answered within the SLO. Unless one is given, it is what a full queue takes by itself
-at the capacity that was just measured (the waiting pictures and two batches), and a quarter more.
+at that mean capacity (the waiting pictures and two batches), and a quarter more.
 
 Memory is the most that was resident since the server served, against the 256 MiB that it sets aside for
 pictures in work.
@@ -22,7 +24,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import serving_runs as runs
@@ -68,7 +70,7 @@ class Overload:
 
     @property
     def goodput_share(self) -> float:
-        """Of the peak."""
+        """Of the capacity before and after."""
         return self.goodput_per_s / self.capacity_per_s
 
 
@@ -84,17 +86,21 @@ def measure(
         peak = runs.capacity_per_s(server, sent, arguments.seconds / 2, core)
         calm, _ = runs.load(_light(server, peak, arguments.seconds / 2), sent, core=core)
         assert calm.ok_latency is not None  # nothing is refused at a third of the capacity
-        slo_s = arguments.slo_ms / 1000 if arguments.slo_ms else full_queue_s(peak)
         for factor in arguments.factors:
             plans = (
-                _heavy(server, factor * peak, slo_s, arguments.seconds),
+                _heavy(server, factor * peak, full_queue_s(peak), arguments.seconds),
                 _light(server, peak, QUICK_RECOVERY_S if arguments.quick else RECOVERY_S),
             )
             with probing(server) as probes, on_core(core):
-                report, after = asyncio.run(_one_after_the_other(plans, sent))
+                heavy, light = asyncio.run(_one_after_the_other(plans, sent))
             growth_mib = peak_resident_mib(server.pid) - before_mib
-            found.append(_figures(factor, peak, calm, report, after, probes, growth_mib))
-            reports[factor] = report
+            peak_after = runs.capacity_per_s(server, sent, arguments.seconds / 2, core)
+            around = (peak + peak_after) / 2
+            slo_s = arguments.slo_ms / 1000 if arguments.slo_ms else full_queue_s(around)
+            report = summarize(replace(plans[0], slo_s=min(slo_s, plans[0].deadline_s)), heavy)
+            after = summarize(plans[1], light)
+            found.append(_figures(factor, around, calm, report, after, probes, growth_mib))
+            reports[factor], peak = report, peak_after
     return found, reports
 
 
@@ -108,19 +114,18 @@ def _light(server: ServerProcess, peak: float, seconds: float) -> LoadPlan:
     return LoadPlan(server.target, rate_per_s=LIGHT_SHARE * peak, duration_s=seconds, deadline_s=30.0)
 
 
-def _heavy(server: ServerProcess, rate_per_s: float, slo_s: float, seconds: float) -> LoadPlan:
+def _heavy(server: ServerProcess, rate_per_s: float, full_queue_s: float, seconds: float) -> LoadPlan:
     return LoadPlan(
         server.target,
         rate_per_s=rate_per_s,
         duration_s=seconds,
         # The queue fills first: that is no state of overload yet.
         warm_up_s=min(2.0, seconds / 4),
-        deadline_s=2 * slo_s,
-        slo_s=slo_s,
+        deadline_s=2 * full_queue_s,
     )
 
 
-async def _one_after_the_other(plans: Sequence[LoadPlan], sent: Sequence[LoadPicture]) -> list[LoadReport]:
+async def _one_after_the_other(plans: Sequence[LoadPlan], sent: Sequence[LoadPicture]) -> list[LoadRun]:
     """Each load begins when the one before has sent its last call, answered or not."""
     requests = await prepare(plans[0], sent)
     start_at = time.monotonic()
@@ -129,8 +134,7 @@ async def _one_after_the_other(plans: Sequence[LoadPlan], sent: Sequence[LoadPic
         *(run_load(plan, requests, start_at=at) for plan, at in zip(plans, begins, strict=True))
     )
     return [
-        summarize(plan, LoadRun(outcomes, plan.end_s, was_stopped=False))
-        for plan, outcomes in zip(plans, parts, strict=True)
+        LoadRun(outcomes, plan.end_s, was_stopped=False) for plan, outcomes in zip(plans, parts, strict=True)
     ]
 
 
