@@ -15,8 +15,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llvmlite.binding import get_host_cpu_name
-from numba import __version__, config, njit
+from tokenizer.errors import ProviderError
+
+try:
+    from llvmlite.binding import get_host_cpu_name
+    from numba import __version__, config, njit
+except ImportError as error:
+    raise ProviderError(
+        "numba, the compiler of the range coding, is not installed: "
+        "pip install 'tessera[cpu]' or 'tessera[gpu]'"
+    ) from error
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # All files with compiled code.

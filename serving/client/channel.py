@@ -25,7 +25,7 @@ SERVICE_CONFIG = {
                 "backoffMultiplier": 2,
                 "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
             },
-        }
+        },
     ],
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
     "loadBalancingConfig": [{"round_robin": {}}],

@@ -77,3 +77,16 @@ def test_code_for_a_named_processor_lies_apart_from_code_for_this_one(tmp_path: 
     portable, answers = run(**cache, NUMBA_CPU_NAME="generic")
     assert portable != native
     assert answers == "[1, 0]"
+
+
+def test_without_the_compiler_the_package_says_what_to_install() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['numba'] = None\n"
+        "from tokenizer import TokenizerError\n"
+        "import tokenizer.bitstream\n"
+        "try:\n    from tokenizer import ImageTokenizer\n"
+        "except TokenizerError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'tessera[cpu]'" in done.stdout
