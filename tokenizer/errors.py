@@ -113,7 +113,7 @@ class ArtifactError(TokenizerError):
 
 
 class ProviderError(TokenizerError):
-    """ONNX Runtime or the compiler is missing, or the former did not give the execution provider that was asked for."""
+    """ONNX Runtime is missing, or the compiler, or the execution provider that was asked for."""
 
     reason = "PROVIDER_UNAVAILABLE"
 
