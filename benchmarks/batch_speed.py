@@ -1,4 +1,4 @@
-"""What `tessera batch encode` costs against the loops that a user would write, and as data sets grow.
+"""What `tessera batch encode` costs against the loops that a user would write.
 
     python -m benchmarks.batch_speed --data SHARD.tar... [--odd FOLDER] [--processes N] [--quick]
 
@@ -9,8 +9,6 @@ Prints and writes `benchmarks/results/batch_speed.{md,json}`:
   (benchmarks/batch_loops.py). All read tar shards, decode and resize the pictures, tokenize, write Parquet,
   and have the same number of processes with one thread each; the seconds hold the start of the processes;
 * memory of the job and its largest worker while it goes through them;
-* milliseconds per picture of 1,000, 10,000 and 100,000 generated pictures of 32x32, without the start, with
-  so few processes that each has four shards of the smallest job;
 * seconds for a job of one picture, local and on Ray: what a start costs;
 * with `--odd`, one job over a folder with files that are no pictures (benchmarks/batch_odd.py): its exit code
   and its errors by reason against the files that are bad. Ends with 1 if they differ.
@@ -23,33 +21,26 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from benchmarks.batch_job import JobRun, Memory, measure_job
+from benchmarks.batch_growth import small_pictures
+from benchmarks.batch_job import Memory, measure_job
 from benchmarks.batch_loops import Loop, run_loops
 from benchmarks.batch_odd import OddRun, odd_section, run_odd
+from benchmarks.batch_shards import SHARD_PICTURES, write_shards
 from benchmarks.command import write_results
 from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, percent
 from serving.cpu import available_cpu_count
 from tokenizer.coding import Coding
 
 PICTURES = 10_000
-SMALL_COUNTS = (1_000, 10_000, 100_000)
-QUICK_SMALL_COUNTS = (500, 1_000, 2_000)
 LOOPS: tuple[Loop, ...] = ("loop", "bare", "tokens")
-SMALL_PX, SMALL_TOKENS, SMALL_SHARD = 32, 16, 100
-_LEAST_SHARDS_EACH = 4
-SHARD_PICTURES = 500
 QUICK = 50
 
 
@@ -80,31 +71,6 @@ def read_pictures(data: Sequence[Path]) -> list[tuple[str, bytes]]:
     return found
 
 
-def small_pictures(count: int, folder: Path) -> list[Path]:
-    """Tar shards of generated 32x32 PNGs; a thousand different ones."""
-    random, pictures = np.random.default_rng(0), []
-    for _ in range(min(count, 1000)):
-        pixels = np.kron(random.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1))).astype(np.uint8)
-        out = io.BytesIO()
-        Image.fromarray(pixels).resize((SMALL_PX, SMALL_PX)).save(out, "PNG")
-        pictures.append((".png", out.getvalue()))
-    return write_shards(folder, islice(cycle(pictures), count))
-
-
-def write_shards(folder: Path, pictures: Iterator[tuple[str, bytes]]) -> list[Path]:
-    """Files of `SHARD_PICTURES` each, keys numbered through."""
-    folder.mkdir(parents=True)
-    shards, number = [], 0
-    while part := list(islice(pictures, SHARD_PICTURES)):
-        shards.append(folder / f"{len(shards):05d}.tar")
-        with tarfile.open(shards[-1], "w") as shard:
-            for ending, data in part:
-                member = tarfile.TarInfo(f"{number:08d}{ending}")
-                member.size, number = len(data), number + 1
-                shard.addfile(member, io.BytesIO(data))
-    return shards
-
-
 def rates(
     shards: Sequence[Path], count: int, processes: int, folder: Path
 ) -> tuple[list[Rates], list[Memory]]:
@@ -128,20 +94,6 @@ def at_counts(memory: Sequence[Memory], counts: Sequence[int]) -> list[Memory]:
     return [min(memory, key=lambda one: abs(one.pictures - count)) for count in counts] if memory else []
 
 
-def growth(counts: Sequence[int], processes: int, folder: Path) -> list[JobRun]:
-    """Jobs over ever more small pictures."""
-    # A job in which every process has a shard or two says nothing about the rate.
-    workers = max(1, min(processes, counts[0] // SMALL_SHARD // _LEAST_SHARDS_EACH))
-    options = ("--workers", workers, "--coding", "fixed", "--max-tokens", SMALL_TOKENS)
-    runs = []
-    for count in counts:
-        shards = small_pictures(count, folder / f"small-{count}")
-        out = folder / f"small-job-{count}"
-        runs.append(measure_job(shards, out, *options, "--shard-size", SMALL_SHARD))
-        print(f"{count} small pictures: {runs[-1].ms_per_picture:.2f} ms each", flush=True)
-    return runs
-
-
 def starts(folder: Path) -> dict[str, float]:
     """Seconds for a job of one picture with each engine that is installed."""
     shards = small_pictures(1, folder / "one")
@@ -156,7 +108,6 @@ def page(content: dict[str, object]) -> str:
     """The figures as a page."""
     found: list[Rates] = content["rates"]  # type: ignore[assignment]
     memory: list[Memory] = content["memory"]  # type: ignore[assignment]
-    small: list[JobRun] = content["small"]  # type: ignore[assignment]
     seconds: dict[str, float] = content["start_seconds"]  # type: ignore[assignment]
     speed = markdown_table(
         ["coding", "job", "loop over `encode`", "bare sessions, codec, quality", "the same without quality",
@@ -171,18 +122,6 @@ def page(content: dict[str, object]) -> str:
         ["pictures done", "job, MiB", "largest worker, MiB"],
         [[str(one.pictures), number(one.parent_mib, 0), number(one.worker_mib, 0)] for one in memory],
     )
-    growing = markdown_table(
-        ["pictures", "ms each", "against the first", "seconds with the start"],
-        [
-            [
-                str(run.pictures),
-                number(run.ms_per_picture),
-                percent(run.ms_per_picture / small[0].ms_per_picture),
-                number(run.seconds, 1),
-            ]
-            for run in small
-        ],
-    )  # fmt: skip
     odd: OddRun | None = content["odd"]  # type: ignore[assignment]
     odd_files = "" if odd is None else f"{odd_section(odd)}\n\n"
     start = markdown_table(["engine", "seconds"], [[name, number(s, 1)] for name, s in seconds.items()])
@@ -197,11 +136,6 @@ Resident memory during the job with the range coding:
 
 {of_memory}
 
-Pictures of {SMALL_PX}x{SMALL_PX}, {SMALL_TOKENS} tokens, shards of {SMALL_SHARD}; the slope of the line
-through the moments at which shards were done:
-
-{growing}
-
 A job of one picture, start to end:
 
 {start}
@@ -214,7 +148,7 @@ def main() -> None:
     """Measure, print, write."""
     arguments = _parse()
     share = QUICK if arguments.quick else 1
-    count, counts = PICTURES // share, QUICK_SMALL_COUNTS if arguments.quick else SMALL_COUNTS
+    count = PICTURES // share
     # Read by numpy's library in every process that is started from here.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
@@ -223,7 +157,6 @@ def main() -> None:
         found, memory = rates(
             photographs(arguments.data, count, folder / "shards"), count, arguments.processes, folder
         )
-        small = growth(counts, arguments.processes, folder)
         odd = None
         if arguments.odd is not None:
             odd = run_odd(arguments.odd, folder / "odd", "--workers", arguments.processes)
@@ -232,7 +165,6 @@ def main() -> None:
         "processes": arguments.processes,
         "rates": found,
         "memory": at_counts(memory, [count // 10, count // 2, count]),
-        "small": small,
         "start_seconds": seconds,
         "odd": odd,
     }
@@ -240,7 +172,6 @@ def main() -> None:
         **content,
         "rates": [asdict(one) for one in found],
         "memory": [asdict(one) for one in content["memory"]],  # type: ignore[attr-defined]
-        "small": [{k: v for k, v in asdict(run).items() if k != "memory"} for run in small],
         "odd": None if odd is None else asdict(odd),
         "environment": environment(),
     }
