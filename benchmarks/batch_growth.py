@@ -2,17 +2,16 @@
 
     python -m benchmarks.batch_growth [--counts 1000 10000 100000] [--rounds 3] [--processes N]
 
-Jobs over generated pictures of 32x32, small ones in between large ones, since a shared machine is faster or
-slower from one minute to the next. Prints and writes `benchmarks/results/batch_growth.{md,json}`:
+Jobs over generated pictures of 32x32. Prints and writes `benchmarks/results/batch_growth.{md,json}`:
+milliseconds per picture, the slope of the line through the moments at which shards were done, so without the
+start, and the memory of the job.
 
-* milliseconds of the clock per picture, the slope of the line through the moments at which shards were done,
-  so without the start; the median of all jobs of one size;
-* milliseconds of processor time per picture of the job and all its processes, without those of a job of one
-  shard per process, in which all that is done once is done. What other guests of the machine take does not
-  count here, so this is what must be flat within 10 %;
-* the largest worker and the job itself in memory at the end.
+A shared machine is a fifth faster or slower from one minute to the next. So sizes take turns, half of the
+small jobs before the largest, which runs once, and each size is held against the next smaller one by jobs
+that ran next to each other: by the median of such ratios, for the largest by the mean of the jobs before
+and after it.
 
-There are at most as many processes as leave each four shards of the smallest job. The largest job runs once.
+There are at most as many processes as leave each four shards of the smallest job.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ from benchmarks.batch_job import JobRun, measure_job
 from benchmarks.batch_shards import write_shards
 from benchmarks.command import write_results
 from benchmarks.report import RESULTS, environment, environment_line, markdown_table, number, percent
+from benchmarks.serving_runs import spread
 from serving.cpu import available_cpu_count
 
 COUNTS = (1_000, 10_000, 100_000)
@@ -47,14 +47,14 @@ class Growth:
     """Jobs of one size."""
 
     pictures: int
-    jobs: int
-    ms: float
-    """Of the clock per picture."""
-    processor_ms: float
+    ms: list[float]
+    """Per picture, of each job."""
+    share: float
+    """Against the smallest size."""
     seconds: float
     """Start to end."""
-    parent_mib: float
-    worker_mib: float
+    job_mib: float
+    """Of the process that leads, at its largest."""
 
 
 def small_pictures(count: int, folder: Path) -> list[Path]:
@@ -68,26 +68,22 @@ def small_pictures(count: int, folder: Path) -> list[Path]:
     return write_shards(folder, islice(cycle(pictures), count))
 
 
-def measure(counts: Sequence[int], rounds: int, processes: int, folder: Path) -> tuple[float, list[Growth]]:
-    """Processor seconds of the job with one shard each, and all sizes."""
+def measure(counts: Sequence[int], rounds: int, processes: int, folder: Path) -> list[Growth]:
+    """All sizes, in turns."""
     workers = max(1, min(processes, counts[0] // SHARD // _LEAST_SHARDS_EACH))
     options = ("--workers", workers, "--coding", "fixed", "--max-tokens", TOKENS, "--shard-size", SHARD)
-    shards = {count: small_pictures(count, folder / f"{count}") for count in (workers * SHARD, *counts)}
-    runs: dict[int, list[JobRun]] = {count: [] for count in shards}
-    for place, count in enumerate(_interleaved([workers * SHARD, *counts], rounds)):
+    shards = {count: small_pictures(count, folder / f"{count}") for count in counts}
+    runs: dict[int, list[JobRun]] = {count: [] for count in counts}
+    for place, count in enumerate(in_turns(counts, rounds)):
         runs[count].append(measure_job(shards[count], folder / f"job-{place}", *options))
-        last = runs[count][-1]
-        print(
-            f"{count} pictures: {last.ms_per_picture:.2f} ms, processor {last.processor_s:.1f} s", flush=True
-        )
-    once_s = statistics.median(run.processor_s for run in runs[workers * SHARD])
-    return once_s, [_summary(runs[count], once_s, workers * SHARD) for count in counts]
+        print(f"{count} pictures: {runs[count][-1].ms_per_picture:.2f} ms each", flush=True)
+    return summary([runs[count] for count in counts])
 
 
-def _interleaved(counts: Sequence[int], rounds: int) -> list[int]:
+def in_turns(counts: Sequence[int], rounds: int) -> list[int]:
     """Each but the largest `rounds` times, half of them before the largest.
 
-    >>> _interleaved([1, 2, 9], 3)
+    >>> in_turns([1, 2, 9], 3)
     [1, 2, 9, 1, 2, 1, 2]
     """
     *small, largest = counts
@@ -95,60 +91,48 @@ def _interleaved(counts: Sequence[int], rounds: int) -> list[int]:
     return [*(small * before), largest, *(small * (rounds - before))]
 
 
-def _summary(runs: Sequence[JobRun], once_s: float, once_pictures: int) -> Growth:
-    pictures = runs[0].pictures
-    marginal_s = statistics.median(run.processor_s for run in runs) - once_s
-    last = [run.memory[-1] for run in runs if run.memory]
-    return Growth(
-        pictures,
-        len(runs),
-        statistics.median(run.ms_per_picture for run in runs),
-        1000 * marginal_s / (pictures - once_pictures),
-        statistics.median(run.seconds for run in runs),
-        max((one.parent_mib for one in last), default=0.0),
-        max((one.worker_mib for one in last), default=0.0),
-    )
+def summary(runs: Sequence[Sequence[JobRun]]) -> list[Growth]:
+    """Of the jobs of each size, smallest first, in the order in which they ran."""
+    found: list[Growth] = []
+    for size in runs:
+        ms = [run.ms_per_picture for run in size]
+        seconds = statistics.median(run.seconds for run in size)
+        job_mib = max((one.parent_mib for run in size for one in run.memory), default=0.0)
+        share = found[-1].share * _against(ms, found[-1].ms) if found else 1.0
+        found.append(Growth(size[0].pictures, ms, share, seconds, job_mib))
+    return found
 
 
-def is_flat(found: Sequence[Growth]) -> bool:
-    """Whether no size costs a tenth more than the smallest."""
-    return all(one.processor_ms <= (1 + MOST_GROWTH) * found[0].processor_ms for one in found)
+def _against(ms: Sequence[float], smaller: Sequence[float]) -> float:
+    """Ratio of jobs that ran next to each other."""
+    if len(ms) == len(smaller):
+        return statistics.median(a / b for a, b in zip(ms, smaller, strict=True))
+    before = len(smaller) // 2
+    return ms[0] / statistics.mean(smaller[max(0, before - 1) : before + 1])
 
 
-def page(once_s: float, found: Sequence[Growth], processes: int) -> str:
+def page(found: Sequence[Growth], processes: int) -> str:
     """The figures as a page."""
+    header = ["pictures", "jobs", "ms each", "against the smallest", "seconds with the start", "job, MiB"]
     rows = [
         [
             str(one.pictures),
-            str(one.jobs),
-            number(one.processor_ms),
-            percent(one.processor_ms / found[0].processor_ms),
-            number(one.ms),
+            str(len(one.ms)),
+            spread(one.ms),
+            percent(one.share),
             number(one.seconds, 1),
-            number(one.parent_mib, 0),
-            number(one.worker_mib, 0),
+            number(one.job_mib, 0),
         ]
         for one in found
     ]
-    header = [
-        "pictures",
-        "jobs",
-        "processor ms each",
-        "against the first",
-        "ms each",
-        "seconds with the start",
-    ]
-    header += ["seconds with the start", "job, MiB", "largest worker, MiB"]
-    verdict = "met" if is_flat(found) else "**missed**"
+    is_flat = all(one.share <= 1 + MOST_GROWTH for one in found)
     return f"""# Batch jobs as data sets grow
 
 Pictures of {SIDE_PX}x{SIDE_PX}, {TOKENS} tokens, shards of {SHARD}, {processes} processes. Written by
-`python -m benchmarks.batch_growth`, which says what is measured. Processor time per picture at most
-{percent(MOST_GROWTH)} above that of the smallest set: {verdict}.
+`python -m benchmarks.batch_growth`, which says what is measured. No size more than {percent(MOST_GROWTH)}
+above the smallest: {"met" if is_flat else "**missed**"}. Medians (least … most):
 
 {markdown_table(header, rows)}
-
-A job with one shard for each process takes {number(once_s, 1)} s of processor time, not counted above.
 
 {environment_line()}
 """
@@ -160,14 +144,13 @@ def main() -> None:
     # Read by numpy's library in every process that is started from here.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        once_s, found = measure(arguments.counts, arguments.rounds, arguments.processes, Path(name))
+        found = measure(arguments.counts, arguments.rounds, arguments.processes, Path(name))
     content = {
         "processes": arguments.processes,
-        "once_s": once_s,
         "sizes": [asdict(one) for one in found],
         "environment": environment(),
     }
-    write_results(arguments.results / "batch_growth", page(once_s, found, arguments.processes), content)
+    write_results(arguments.results / "batch_growth", page(found, arguments.processes), content)
 
 
 def _parse() -> argparse.Namespace:

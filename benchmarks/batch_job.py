@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -41,8 +40,6 @@ class JobRun:
     """Until the first shard was done."""
     ms_per_picture: float
     """Slope of the line through the moments at which shards were done: without the start."""
-    processor_s: float
-    """Of the job and all its processes."""
     memory: list[Memory] = field(default_factory=list)
 
 
@@ -54,7 +51,7 @@ def job_command(sources: Sequence[Path], out: Path, *options: object) -> list[st
 
 def measure_job(sources: Sequence[Path], out: Path, *options: object) -> JobRun:
     """Run it; raises RuntimeError with its words if it fails."""
-    started, started_s, before_s = time.time(), time.perf_counter(), _children_s()
+    started, started_s = time.time(), time.perf_counter()
     with (out.parent / f"{out.name}.log").open("w+") as log:
         job = subprocess.Popen(job_command(sources, out, *options), stdout=log, stderr=log)
         memory, reports = [], _Reports(out / "reports")
@@ -66,20 +63,14 @@ def measure_job(sources: Sequence[Path], out: Path, *options: object) -> JobRun:
         log.seek(0)
         if job.returncode:
             raise RuntimeError(log.read())
-    return _as_run(out, seconds, started, _children_s() - before_s, memory)
+    return _as_run(out, seconds, started, memory)
 
 
-def _children_s() -> float:
-    """Processor time of all processes that ended below this one."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _as_run(out: Path, seconds: float, started: float, processor_s: float, memory: list[Memory]) -> JobRun:
+def _as_run(out: Path, seconds: float, started: float, memory: list[Memory]) -> JobRun:
     done = sorted((path.stat().st_mtime, _pictures(path)) for path in (out / "reports").glob("*.json"))
     total = sum(pictures for _, pictures in done)
     ms = ms_per_picture(done) if len(done) > 1 else 1000 * seconds / total
-    return JobRun(seconds, total, done[0][0] - started, ms, processor_s, memory)
+    return JobRun(seconds, total, done[0][0] - started, ms, memory)
 
 
 def ms_per_picture(done: Sequence[tuple[float, int]]) -> float:
