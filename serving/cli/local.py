@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,10 +17,12 @@ from tokenizer.bitstream import VERSIONS, header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
-from tokenizer.image_tokenizer import ImageTokenizer
 from tokenizer.images import read_image, write_image
 from tokenizer.quality import psnr_db
 from tokenizer.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from tokenizer.image_tokenizer import ImageTokenizer
 
 
 def encode(
@@ -171,6 +173,9 @@ def info(
 
 def load_tokenizer(model: str, providers: Sequence[str], threads: int) -> ImageTokenizer:
     """The model. Raises ArtifactError or ProviderError."""
+    # Imported here: it brings a compiler, and the other commands work where there is none.
+    from tokenizer.image_tokenizer import ImageTokenizer
+
     return ImageTokenizer.from_pretrained(model, providers=tuple(providers), num_threads=threads)
 
 

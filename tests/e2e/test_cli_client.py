@@ -261,9 +261,10 @@ def test_the_command_and_the_module_probe_alike_and_watch_tells_each_change(fake
             "serving.cli.health",
             "numba numpy PIL onnxruntime pydantic structlog prometheus_client tessera torch",
         ),
+        ("serving.cli.app", "numba onnxruntime pydantic torch"),
     ],
 )
-def test_client_and_probe_start_without_what_only_a_server_needs(module, never):
+def test_client_probe_and_command_start_without_what_only_a_server_needs(module, never):
     code = f"import sys, {module}, grpc\nprint([name for name in {never.split()} if name in sys.modules])\n"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
