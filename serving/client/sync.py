@@ -267,14 +267,18 @@ class TokenizerClient:
     def wait_until_serving(self, timeout_s: float, service: str = "") -> None:
         """Return once the server serves. Raises DeadlineExceeded if it does not in time."""
         patience = Patience(self._session.target, timeout_s, time.monotonic)
+        answer = ""
         while True:
             try:
                 state = self._health_state(service, patience.left_s)
                 if state is HealthState.SERVING:
                     return
                 answer = state.name
-            except (Unavailable, DeadlineExceeded) as error:
+            except Unavailable as error:
                 answer = error.message
+            except DeadlineExceeded as error:
+                # The last question is cut short by our own patience: what was heard before says more.
+                answer = answer or error.message
             time.sleep(patience.pause_s(answer))
 
     def _health_state(self, service: str, timeout_s: float | None) -> HealthState:

@@ -188,8 +188,9 @@ def test_a_client_that_does_not_read_is_not_read_from(start_server, photo):
         running.eventually(lambda: received(running, "DecodeMany") >= 3)
         time.sleep(0.5)
         sent = running.sample("grpc_server_msg_sent_total", grpc_method="DecodeMany")
-        # One message is on its way, and gRPC holds one or two for the client.
-        assert received(running, "DecodeMany") <= sent + 3 <= 3 + 3
+        # One window is in work; gRPC and the system hold some messages for the client, how many is theirs.
+        assert received(running, "DecodeMany") <= sent + 3
+        assert sent <= 10
         assert client.encode(photo).length == 1560  # everything else goes on
         call.close()
         assert [len(result.response.image.data) for result in call] == [3_000_000] * 20
