@@ -8,7 +8,7 @@ import pytest
 from cli_fakes import ThumbnailTokenizer
 from PIL import Image
 
-from serving.cli import local
+from tokenizer import ImageTokenizer
 from tokenizer.errors import ArtifactError
 
 
@@ -19,7 +19,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ArtifactError(f"there is no model {name}")
         return ThumbnailTokenizer()
 
-    monkeypatch.setattr(local.ImageTokenizer, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(ImageTokenizer, "from_pretrained", from_pretrained)
 
 
 @pytest.fixture
