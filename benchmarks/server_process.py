@@ -70,6 +70,14 @@ def running_fake_server(
 
 
 @contextmanager
+def running_echo_server(reply_bytes: int, *, core: int | None = None) -> Iterator[ServerProcess]:
+    """gRPC alone: every call is answered with so many bytes, and nothing is done for it."""
+    command = [sys.executable, "-m", "benchmarks.echo_server"]
+    with _started(lambda file: [*command, str(file), str(reply_bytes)], core, None) as server:
+        yield server
+
+
+@contextmanager
 def _started(command, core: int | None, settings: Mapping[str, object] | None) -> Iterator[ServerProcess]:
     environment = os.environ | {
         f"TESSERA_{name.upper()}": str(value) for name, value in (settings or {}).items()

@@ -10,8 +10,9 @@ of its own probes health every second: gRPC Health.Check, /livez, /readyz, one s
 overload a light load follows at once: recovery is the end of the last second whose p99 was above twice that
 before the overload (a second that answered nothing counts as slow).
 
-Goodput counts what was answered within the SLO. Unless one is given, it is what a full queue takes by itself
-at that mean capacity (the waiting pictures and two batches), and a quarter more.
+Goodput counts what was answered within the SLO, which callers tell the server as their deadline. Unless one
+is given, it is what a full queue takes by itself at the capacity before (the waiting pictures and two
+batches), and a quarter more.
 
 Memory is the most that was resident since the server served, against the 256 MiB that it sets aside for
 pictures in work.
@@ -60,7 +61,7 @@ class Overload:
     refusal_p99_ms: float
     sent_late_p99_ms: float
     unexpected: dict[str, int]
-    """Statuses other than OK and QUEUE_FULL."""
+    """Statuses other than OK, a full queue, and a deadline that cannot be met or passed."""
 
     probes: int
     failed_probes: list[str]
@@ -87,8 +88,9 @@ def measure(
         calm, _ = runs.load(_light(server, peak, arguments.seconds / 2), sent, core=core)
         assert calm.ok_latency is not None  # nothing is refused at a third of the capacity
         for factor in arguments.factors:
+            slo_s = arguments.slo_ms / 1000 if arguments.slo_ms else full_queue_s(peak)
             plans = (
-                _heavy(server, factor * peak, full_queue_s(peak), arguments.seconds),
+                _heavy(server, factor * peak, slo_s, arguments.seconds),
                 _light(server, peak, QUICK_RECOVERY_S if arguments.quick else RECOVERY_S),
             )
             with probing(server) as probes, on_core(core):
@@ -96,8 +98,7 @@ def measure(
             growth_mib = peak_resident_mib(server.pid) - before_mib
             peak_after = runs.capacity_per_s(server, sent, arguments.seconds / 2, core)
             around = (peak + peak_after) / 2
-            slo_s = arguments.slo_ms / 1000 if arguments.slo_ms else full_queue_s(around)
-            report = summarize(replace(plans[0], slo_s=min(slo_s, plans[0].deadline_s)), heavy)
+            report = summarize(replace(plans[0], slo_s=slo_s), heavy)
             after = summarize(plans[1], light)
             found.append(_figures(factor, around, calm, report, after, probes, growth_mib))
             reports[factor], peak = report, peak_after
@@ -114,14 +115,14 @@ def _light(server: ServerProcess, peak: float, seconds: float) -> LoadPlan:
     return LoadPlan(server.target, rate_per_s=LIGHT_SHARE * peak, duration_s=seconds, deadline_s=30.0)
 
 
-def _heavy(server: ServerProcess, rate_per_s: float, full_queue_s: float, seconds: float) -> LoadPlan:
+def _heavy(server: ServerProcess, rate_per_s: float, slo_s: float, seconds: float) -> LoadPlan:
     return LoadPlan(
         server.target,
         rate_per_s=rate_per_s,
         duration_s=seconds,
         # The queue fills first: that is no state of overload yet.
         warm_up_s=min(2.0, seconds / 4),
-        deadline_s=2 * full_queue_s,
+        deadline_s=slo_s,
     )
 
 
@@ -149,7 +150,8 @@ def _figures(
 ) -> Overload:
     assert calm.ok_latency and report.ok_latency and report.generator_lag  # some of all kinds were sent
     refusals = report.refusal_latency
-    expected = ("OK", "RESOURCE_EXHAUSTED QUEUE_FULL")
+    late = ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED DEADLINE_UNMEETABLE")
+    expected = ("OK", "RESOURCE_EXHAUSTED QUEUE_FULL", *late)
     return Overload(
         factor=factor,
         capacity_per_s=peak,
@@ -239,7 +241,7 @@ def main() -> None:
         figures, reports = measure(parsed, client_core)
         found += figures
     unexpected = {label for one in found for label in one.unexpected}
-    notes = f"Statuses but OK and QUEUE_FULL: {', '.join(unexpected) or 'none'}."
+    notes = f"Statuses but OK, QUEUE_FULL and DEADLINE_EXCEEDED: {', '.join(unexpected) or 'none'}."
     plot(reports, parsed.results / "serving_overload.png")
     content = {"runs": [asdict(one) for one in found]}
     runs.write(parsed, "serving_overload", "Overload", [table(found), notes], content)

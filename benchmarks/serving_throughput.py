@@ -16,8 +16,9 @@ thread for the model:
 also read one picture while the model works on another, which a plain loop cannot.
 
 What the service adds to the median latency is told by calls in turn: each picture is encoded bare, by the
-library and by the server, one right after the other in an order that rotates, and the difference is taken
-per picture. Between whole loops a shared machine changes by more than the milliseconds in question.
+library and by the server, and sent to a server that only answers with as many bytes, one right after the
+other in an order that rotates, and the difference is taken per picture. Between whole loops a shared machine
+changes by more than the milliseconds in question. What the last of these calls takes is gRPC's own.
 
 Then open loops at 70 % of what eight clients reached, with equal gaps and with Poisson arrivals. Poisson
 arrivals queue even in front of a perfect server: for one worker that takes the same time for each call
@@ -31,15 +32,17 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from io import BytesIO
 
+import grpc
 import numpy as np
 from PIL import Image
 
 from benchmarks import serving_runs as runs
 from benchmarks.report import markdown_table, percent
-from benchmarks.server_process import ServerProcess, on_core
+from benchmarks.server_process import ServerProcess, on_core, running_echo_server
 from serving.client import TokenizerClient
 from serving.load.pictures import LoadPicture
 from serving.load.plan import Arrivals, LoadPlan
@@ -53,6 +56,9 @@ BATCH = 4
 CLIENTS = 8
 LOAD_SHARE = 0.7
 LEAST_TURNS = 6
+# Of a reply of Encode beside its stream: the curve, model and timings, about.
+_REPLY_OVERHEAD_BYTES = 1_200
+GRPC = "gRPC that only answers"
 BARE, LIBRARY, LIBRARY_BATCH = "bare", "library", f"library, {BATCH} at a time"
 ONE, MANY = "served, 1 client", f"served, {CLIENTS} clients"
 APART, TOGETHER = "apart", "together"
@@ -134,30 +140,45 @@ def added_ms(
     seconds: float,
     cores: tuple[int | None, int | None],
 ) -> dict[str, float]:
-    """Median of what one served call takes longer than the same picture bare, and in the library."""
+    """Median of what one served call takes longer than the same picture bare, and in the library; and how
+    long a call takes that only sends the picture and as many bytes back."""
     client_core, server_core = cores
-    with on_core(client_core), TokenizerClient(server.target) as client:
+    with ExitStack() as stack:
+        client = stack.enter_context(TokenizerClient(server.target))
+        reply_bytes = len(client.encode(sent[0].file or b"").to_bytes()) + _REPLY_OVERHEAD_BYTES
+        echo = stack.enter_context(running_echo_server(reply_bytes, core=server_core))
+        only_answers = stack.enter_context(grpc.insecure_channel(echo.target)).unary_unary("/echo/Echo")
+        stack.enter_context(on_core(client_core))
         ways: list[tuple[str, int | None, Callable[[bytes], object]]] = [
             (BARE, server_core, lambda jpeg: bare_encode(tokenizer, jpeg)),
             (LIBRARY, server_core, lambda jpeg: library_encode(tokenizer, [jpeg])),
             (ONE, client_core, client.encode),
+            (GRPC, client_core, only_answers),
         ]
-        turns: list[dict[str, float]] = []
-        end_s = time.perf_counter() + seconds
-        while time.perf_counter() < end_s or len(turns) < LEAST_TURNS:
-            jpeg, first = sent[len(turns) % len(sent)].file or b"", len(turns) % len(ways)
-            turn = {}
-            for name, core, encode in (*ways[first:], *ways[:first]):
-                with on_core(core):
-                    before_s = time.perf_counter()
-                    encode(jpeg)
-                    turn[name] = 1000 * (time.perf_counter() - before_s)
-            turns.append(turn)
-    # The first ones warm up connection and caches.
-    settled = turns[len(ways) :]
-    return {
-        theirs: statistics.median(turn[ONE] - turn[theirs] for turn in settled) for theirs in (BARE, LIBRARY)
+        turns = in_turns(ways, [picture.file or b"" for picture in sent], seconds)
+    added = {
+        theirs: statistics.median(turn[ONE] - turn[theirs] for turn in turns) for theirs in (BARE, LIBRARY)
     }
+    return added | {GRPC: statistics.median(turn[GRPC] for turn in turns)}
+
+
+def in_turns(
+    ways: Sequence[tuple[str, int | None, Callable[[bytes], object]]], jpegs: Sequence[bytes], seconds: float
+) -> list[dict[str, float]]:
+    """Milliseconds of each way (name, processor, work), for one picture after the other."""
+    turns: list[dict[str, float]] = []
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s or len(turns) < LEAST_TURNS:
+        jpeg, first = jpegs[len(turns) % len(jpegs)], len(turns) % len(ways)
+        turn = {}
+        for name, core, work in (*ways[first:], *ways[:first]):
+            with on_core(core):
+                before_s = time.perf_counter()
+                work(jpeg)
+                turn[name] = 1000 * (time.perf_counter() - before_s)
+        turns.append(turn)
+    # The first ones warm up connections and caches.
+    return turns[len(ways) :]
 
 
 def at_share(
@@ -244,6 +265,8 @@ def target_table(
         each = [run[theirs] for run in added]
         rows.append([f"p50 added at one client, against {theirs} in turn, ms", runs.spread(each), "<= 1.5",
                      runs.verdict(statistics.median(each) <= 1.5)])  # fmt: skip
+    grpc_ms = runs.spread([run[GRPC] for run in added])
+    rows.append(["of it a gRPC call that only answers, in turn, ms", grpc_ms, "", ""])
     for arrivals in Arrivals:
         ratios = [tail[arrivals.value].p99_ms / tail[arrivals.value].p50_ms for tail in tails]
         p50 = runs.spread([tail[arrivals.value].p50_ms for tail in tails], 0)

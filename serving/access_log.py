@@ -11,14 +11,13 @@ import grpc
 import structlog
 
 from serving.metrics.server import Rpc
-from serving.status import Failure
+from serving.status import WAIT_ESTIMATE_KEY, Failure
 from serving.trace import Fact
 
 # Probes and other people's reflection come several times a minute, and say nothing about the service.
 _QUIET_PACKAGE = "grpc."
 # What the metrics count well enough when there is too much of it.
 _SHED_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE})
-_SAMPLED_CODES = _SHED_CODES | {grpc.StatusCode.OK}
 # The server, not the caller, is the reason.
 _WARNING_CODES = frozenset(
     {
@@ -90,10 +89,11 @@ class _Line:
 
     def ended(self, code: grpc.StatusCode, seconds: float, failure: Failure | None) -> None:
         """Write the line, unless it falls under the sampling."""
-        if code in _SAMPLED_CODES and not self._is_sampled:
+        is_shed = _is_shed(code, failure)
+        if (is_shed or code is grpc.StatusCode.OK) and not self._is_sampled:
             return
         fields: dict[str, Fact | float] = {"service": self._rpc[1], "code": code.name}
-        if code in _SHED_CODES:
+        if is_shed:
             if not self._shed.may_write():
                 return
             if self._shed.left_out:
@@ -111,6 +111,11 @@ class _Line:
         if self._rpc[1].startswith(_QUIET_PACKAGE):
             return logging.DEBUG
         return logging.WARNING if code in _WARNING_CODES else logging.INFO
+
+
+def _is_shed(code: grpc.StatusCode, failure: Failure | None) -> bool:
+    """Refused for want of room; a deadline that passed after the RPC was let in is something else."""
+    return code in _SHED_CODES or (failure is not None and WAIT_ESTIMATE_KEY in failure.metadata)
 
 
 def _is_sampled(request_id: str, share: float) -> bool:

@@ -83,14 +83,8 @@ class Admission:
     @contextmanager
     def rpc(self, method: str) -> Iterator[None]:
         """One RPC in work. Raises NotReady, Draining or QueueFull."""
-        self._check_state(method)
+        self.check(method)
         room = _room(method)
-        limit = self._max_rpcs[room]
-        if self._rpcs[room] >= limit:
-            self._metrics.rejected(method, "concurrency")
-            raise QueueFull(
-                f"{limit} requests are in work already", bound="concurrency", retry_after_s=RETRY_AFTER_S
-            )
         self._rpcs[room] += 1
         self._idle.clear()
         self._metrics.in_flight(method, +1)
@@ -101,6 +95,16 @@ class Admission:
             self._metrics.in_flight(method, -1)
             if self.in_flight == 0:
                 self._idle.set()
+
+    def check(self, method: str) -> None:
+        """Whether an RPC may begin now. Raises NotReady, Draining or QueueFull."""
+        self._check_state(method)
+        limit = self._max_rpcs[_room(method)]
+        if self._rpcs[_room(method)] >= limit:
+            self._metrics.rejected(method, "concurrency")
+            raise QueueFull(
+                f"{limit} requests are in work already", bound="concurrency", retry_after_s=RETRY_AFTER_S
+            )
 
     @asynccontextmanager
     async def memory(

@@ -31,16 +31,14 @@ from serving.costs import CostEstimates
 from serving.fair_queue import FairQueue
 from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
-from serving.status import DeadlineUnmeetable, DeviceMemoryFull, ModelUnloaded, QueueFull
+from serving.queue_gate import QueueGate
+from serving.status import DeviceMemoryFull, ModelUnloaded
 from serving.trace import RequestTrace
-from serving.waiting import DEADLINE_MARGIN, Running, Waiting, fail, take_batch
+from serving.waiting import Running, Waiting, fail, take_batch
 from tokenizer.errors import DeviceMemoryExhausted
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-# Bounds of the advice given to a refused client.
-_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 5.0
 
 
 class MicroBatcher(Generic[Item, Result]):
@@ -67,11 +65,9 @@ class MicroBatcher(Generic[Item, Result]):
         self._op = op
         self._work = work
         self._max_batch_size = max_batch_size
-        self._max_queue_items = max_queue_items
         self._max_queue_delay_s = max_queue_delay_s
         self._num_instances = num_instances
         self._cost_class = cost_class
-        self._metrics = metrics
         self._model_metrics = model_metrics
         self._turns = turns or asyncio.Semaphore(num_instances)
         self._queue: FairQueue[Waiting[Item, Result]] = FairQueue()
@@ -79,6 +75,14 @@ class MicroBatcher(Generic[Item, Result]):
         self._reported_items = 0
         self._costs = CostEstimates()
         self._running: set[Running] = set()
+        self._gate = QueueGate(
+            self._queue,
+            self._running,
+            self._costs,
+            max_queue_items=max_queue_items,
+            num_instances=num_instances,
+            metrics=metrics,
+        )
         self._in_work: set[Waiting[Item, Result]] = set()
         self._wake = asyncio.Event()
         self._arrived = asyncio.Event()
@@ -111,17 +115,8 @@ class MicroBatcher(Generic[Item, Result]):
         self._threads.shutdown(wait=False)
 
     def expected_wait_s(self, key: Hashable) -> float:
-        """How long a new single request with this key would wait.
-
-        Classes share the model's time: until the backlog of ours is gone, each other class gets as much time
-        as ours at most, or its own backlog if that is less.
-        """
-        if not self._queue and len(self._running) < self._num_instances:
-            return 0.0
-        backlogs = {kind: n * self._costs.of(kind) for kind, n in self._queue.lengths().items()}
-        ours = backlogs.get(self._cost_class(key), 0.0)
-        ahead_s = sum(min(ours, backlog) for backlog in backlogs.values())
-        return (ahead_s + sum(one.rest_s for one in self._running)) / self._num_instances
+        """How long a new single request with this key would wait."""
+        return self._gate.expected_wait_s(self._cost_class(key))
 
     async def submit(self, item: Item, key: Hashable, trace: RequestTrace) -> Result:
         """The result of this item.
@@ -133,8 +128,7 @@ class MicroBatcher(Generic[Item, Result]):
             raise _unloaded()
         kind = self._cost_class(key)
         if not trace.is_bulk:
-            self._check_deadline(key, trace)
-            self._make_room(kind, key, trace)
+            self._gate.make_room(kind, trace.method, trace.remaining_s)
         trace.place = "queued"
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         waiting = Waiting(item, key, kind, trace, future)
@@ -153,53 +147,12 @@ class MicroBatcher(Generic[Item, Result]):
 
     def check_room(self, key: Hashable, trace: RequestTrace) -> None:
         """Whether such an item could be submitted now; ask before making one. Raises as `submit` does."""
-        if trace.is_bulk:
-            return
-        self._check_deadline(key, trace)
-        kind = self._cost_class(key)
-        if len(self._queue) >= self._max_queue_items and self._gives_way(kind) is None:
-            raise self._refuse(trace, key)
+        if not trace.is_bulk:
+            self._gate.check(self._cost_class(key), trace.method, trace.remaining_s)
 
-    def _check_deadline(self, key: Hashable, trace: RequestTrace) -> None:
-        wait_s, kind, now = self.expected_wait_s(key), self._cost_class(key), time.monotonic()
-        own_s = self._costs.faded(kind, now)
-        if wait_s and (wait_s + own_s) * DEADLINE_MARGIN > trace.remaining_s:
-            if own_s > trace.remaining_s > 0:
-                self._costs.doubt(kind, now)  # or a class that is never let in would never be measured again
-            self._metrics.rejected(trace.method, "deadline_unmeetable")
-            raise DeadlineUnmeetable(
-                "the queue is longer than the deadline allows",
-                metadata={"queue_wait_estimate_ms": round(1000 * wait_s)},
-            )
-
-    def _make_room(self, kind: Hashable, key: Hashable, trace: RequestTrace) -> None:
-        """Refuse somebody if the queue is full: the newest, but of the class that takes the most places."""
-        if len(self._queue) < self._max_queue_items:
-            return
-        longest = self._gives_way(kind)
-        if longest is None:
-            raise self._refuse(trace, key)
-        newest = self._queue.items(longest)[-1]
-        self._queue.remove(longest, newest)
-        fail([newest], self._refuse(newest.trace, newest.key))
-
-    def _gives_way(self, kind: Hashable) -> Hashable | None:
-        """The class whose newest item makes room for one of this class; None if none does."""
-        lengths = self._queue.lengths()
-        longest = max(lengths, key=lengths.__getitem__)
-        return longest if lengths[longest] > lengths.get(kind, 0) + 1 else None
-
-    def _refuse(self, trace: RequestTrace, key: Hashable) -> QueueFull:
-        self._metrics.rejected(trace.method, "queue_items")
-        return QueueFull(
-            f"{len(self._queue)} pictures wait already",
-            bound="queue_items",
-            retry_after_s=self._advice_s(key),
-        )
-
-    def _advice_s(self, key: Hashable) -> float:
-        """After what time to try again: when half of the queue is gone."""
-        return min(_MAX_RETRY_S, max(_MIN_RETRY_S, self.expected_wait_s(key) / 2))
+    def check_room_unread(self, method: str, remaining_s: float) -> None:
+        """The same for a single request whose key is not known yet, as far as can be told."""
+        self._gate.check_unread(method, remaining_s)
 
     def _forget(self, waiting: Waiting[Item, Result]) -> None:
         """A request was cancelled: free its place, or count its result if that had just come."""
@@ -308,7 +261,7 @@ class MicroBatcher(Generic[Item, Result]):
         except DeviceMemoryExhausted:
             # A new error: the old one's traceback would keep the buffers of the failed run.
             text = "the device has no memory for this now"
-            return DeviceMemoryFull(text, retry_after_s=self._advice_s(batch[0].key))
+            return DeviceMemoryFull(text, retry_after_s=self._gate.advice_s(batch[0].kind))
         except Exception as error:
             return error
         finally:

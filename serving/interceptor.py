@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from serving import logs, trace
 from serving.authentication import Authenticator
+from serving.door import Door
 from serving.limits import REQUEST_ID_KEY
 from serving.metrics.server import Metrics, Rpc
 from serving.metrics.sets import UNKNOWN_RPC
@@ -49,7 +50,8 @@ _log = structlog.get_logger("tessera.rpc")
 class RpcInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler; `rpcs` maps `/service/Method` to its metric labels, `observers` see each RPC.
 
-    With an authenticator, RPCs that it turns away end before their first message is read.
+    RPCs that the authenticator or the door turn away end before their message is read. So that they can,
+    those of a single request are served as if requests were streamed, which is the same on the wire.
     """
 
     def __init__(
@@ -58,10 +60,12 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         rpcs: Mapping[str, Rpc],
         authenticator: Authenticator | None = None,
         observers: tuple[RpcObserver, ...] = (),
+        door: Door | None = None,
     ) -> None:
         self._metrics = metrics
         self._rpcs = rpcs
         self._authenticator = authenticator
+        self._door = door
         self._observers = observers
         self._wrapped: dict[str, Any] = {}
 
@@ -84,10 +88,10 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, handler: Any, rpc: Rpc) -> Any:
         serialize = self._counting_serializer(handler.response_serializer, rpc)
         if handler.unary_unary:
-            wrapped = grpc.unary_unary_rpc_method_handler
+            wrapped = grpc.stream_unary_rpc_method_handler
             behaviour = self._unary(handler.unary_unary, handler.request_deserializer, rpc)
         elif handler.unary_stream:
-            wrapped = grpc.unary_stream_rpc_method_handler
+            wrapped = grpc.stream_stream_rpc_method_handler
             behaviour = self._unary_stream(handler.unary_stream, handler.request_deserializer, rpc)
         elif handler.stream_stream:
             wrapped = grpc.stream_stream_rpc_method_handler
@@ -97,18 +101,19 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
         return wrapped(behaviour, None, serialize)
 
     def _unary(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
-        async def call(raw: bytes, context: Context) -> Any:
+        async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
             async def work() -> Any:
-                return await behaviour(self._parse(raw, parse, rpc), context)
+                return await behaviour(await self._only_message(context, parse, rpc), context)
 
             return await self._observe(rpc, context, work)
 
         return call
 
     def _unary_stream(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
-        async def call(raw: bytes, context: Context) -> None:
+        async def call(_requests: AsyncIterator[bytes], context: Context) -> None:
             async def work() -> None:
-                await _send_all(behaviour(self._parse(raw, parse, rpc), context), context)
+                request = await self._only_message(context, parse, rpc)
+                await _send_all(behaviour(request, context), context)
 
             await self._observe(rpc, context, work)
 
@@ -183,6 +188,15 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             self._metrics.invalid(rpc[2], failure.reason)
         if not failure.is_expected:
             _log.error("failed", error_id=failure.metadata.get("error_id"), exc_info=error)
+
+    async def _only_message(self, context: Context, parse: Callable[[bytes], Any] | None, rpc: Rpc) -> Any:
+        """The request, unless the door refuses it unread."""
+        if self._door is not None:
+            self._door.check(rpc[2], context.time_remaining())
+        raw = await context.read()
+        if raw is grpc.aio.EOF:
+            raise InvalidRequest("this RPC came without its message")
+        return self._parse(raw, parse, rpc)
 
     def _parse(self, raw: bytes, parse: Callable[[bytes], Any] | None, rpc: Rpc) -> Any:
         self._metrics.message_received(rpc)

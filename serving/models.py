@@ -88,6 +88,14 @@ class ModelRegistry:
         matching = (generation for generation in candidates if generation.ref.fingerprint == fingerprint)
         return next(matching, candidates[0])
 
+    def check_room(self, method: str, remaining_s: float) -> None:
+        """Refuse an RPC that is not read yet, if it would be refused whatever it asks for.
+
+        With several models in service it may ask for one that has room. Raises QueueFull, DeadlineUnmeetable.
+        """
+        if len(self._in_service) == 1:
+            self._in_service[0].pipeline.check_room_unread(method, remaining_s)
+
     def of_fingerprint(self, fingerprint: str) -> Generation | None:
         """The first model that made streams of this fingerprint; None if no model here did."""
         return next((g for g in self._in_service if g.ref.fingerprint == fingerprint), None)

@@ -23,6 +23,7 @@ from serving.commands import (
 from serving.config import BYTES_PER_PIXEL_IN_WORK, ServingConfig
 from serving.metrics.model import ModelMetrics
 from serving.metrics.server import Metrics
+from serving.metrics.sets import DECODING_METHODS, ENCODING_METHODS
 from serving.model import ServedModel
 from serving.pictures import PicturePool
 from serving.rate_limit import spend_picture
@@ -134,6 +135,13 @@ class Pipeline:
         """Stop at once; what is still in work fails with ModelUnloaded."""
         await self._encoder.stop()
         await self._decoder.stop()
+
+    def check_room_unread(self, method: str, remaining_s: float) -> None:
+        """Refuse this RPC if it would be refused whatever it brings. Raises QueueFull, DeadlineUnmeetable."""
+        if method in ENCODING_METHODS:
+            self._encoder.check_room_unread(method, remaining_s)
+        elif method in DECODING_METHODS:
+            self._decoder.check_room_unread(method, remaining_s)
 
     async def encode(self, command: EncodeCommand, trace: RequestTrace) -> Encoded:
         """All tokens of the picture, and the length that its rate asks for."""

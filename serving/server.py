@@ -21,6 +21,7 @@ from serving.admission import Admission, ServerState
 from serving.announcement import Address, announce
 from serving.commands import Tokenizer
 from serving.config import ServingConfig
+from serving.door import Door
 from serving.interceptor import RpcInterceptor
 from serving.isolated_pictures import open_pictures
 from serving.listening import refusal
@@ -172,7 +173,11 @@ class TesseraServer:
     def _build_grpc(self) -> tuple[Any, int]:
         assert self._observers is not None  # start comes first
         interceptor = RpcInterceptor(
-            self.metrics, self._rpcs, self.security.authenticator, self._observers.rpc
+            self.metrics,
+            self._rpcs,
+            self.security.authenticator,
+            self._observers.rpc,
+            Door(self.admission, self.models, self.config.default_deadline_s),
         )
         server = grpc.aio.server(interceptors=(interceptor,), options=channel_options(self.config))
         server.add_generic_rpc_handlers((self._tokenizer_service.handlers(),))

@@ -40,6 +40,9 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 # The reply's metadata is limited to 8 KiB (chttp2's soft limit), and the details ride in it.
 MAX_TEXT_CHARS = 300
+WAIT_ESTIMATE_KEY = "queue_wait_estimate_ms"
+"""In the metadata of a request that was refused since it would wait for longer than its deadline allows."""
+
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 

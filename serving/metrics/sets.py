@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import grpc
 
 # Steps of at most 1.67x up to 1.5 s, so that an interpolated p99 is off by little.
@@ -22,8 +24,10 @@ STREAM_ITEMS = tuple(4**power for power in range(12))
 BITS_PER_PIXEL = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 4.0)
 
 OPS = ("encode", "decode")
+ENCODING_METHODS = ("Encode", "EncodeStream")
+DECODING_METHODS = ("Decode", "DecodeStream")
 BULK_METHODS = ("EncodeMany", "DecodeMany")
-WORK_METHODS = ("Encode", "EncodeStream", "Decode", "DecodeStream", "Truncate", *BULK_METHODS)
+WORK_METHODS = (*ENCODING_METHODS, *DECODING_METHODS, "Truncate", *BULK_METHODS)
 STREAM_METHODS = ("EncodeStream", "DecodeStream")
 REJECTIONS = (
     "queue_items",
@@ -49,6 +53,7 @@ UNKNOWN_MODEL = "unknown"
 UNKNOWN_RPC = ("unknown", "unknown", "unknown")
 
 
+@cache
 def code_name(code: grpc.StatusCode) -> str:
     """The code as go-grpc-middleware spells it, one L in Canceled included.
 

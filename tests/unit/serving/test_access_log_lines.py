@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from serving import logs
 from serving.access_log import AccessLog
-from serving.status import QueueFull, failure_of
+from serving.status import WAIT_ESTIMATE_KEY, DeadlinePassed, DeadlineUnmeetable, QueueFull, failure_of
 from serving.trace import RequestTrace, followers
 
 ENCODE = ("unary", "tessera.v1.TokenizerService", "Encode")
@@ -85,6 +85,18 @@ def test_in_a_second_few_shed_rpcs_get_a_line_and_the_next_one_says_how_many_did
     expected = [*codes[:3], Code.OK, Code.INVALID_ARGUMENT, *codes[:2]]
     assert [line["code"] for line in lines] == [code.name for code in expected]
     assert [line.get("left_out") for line in lines] == [None] * 5 + [7, None]
+
+
+def test_a_refusal_for_a_deadline_is_shed_and_a_deadline_that_passed_is_not():
+    refused = failure_of(DeadlineUnmeetable("too long", metadata={WAIT_ESTIMATE_KEY: 800}))
+    passed = failure_of(DeadlinePassed("it passed"))
+    assert lines_of(Code.DEADLINE_EXCEEDED, sample=0.0, failure=refused) == []
+    assert len(lines_of(Code.DEADLINE_EXCEEDED, sample=0.0, failure=passed)) == 1
+    log = AccessLog(1.0, 1)
+    with capture_logs() as lines:
+        for _ in range(3):
+            log(ENCODE, "r", {}).ended(Code.DEADLINE_EXCEEDED, 0.5, refused)
+    assert len(lines) <= 2  # a second may end in between
 
 
 def test_the_line_says_why_an_rpc_was_refused_but_quotes_nothing():

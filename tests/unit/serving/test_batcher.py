@@ -26,7 +26,7 @@ class Bench:
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[list[int]] = []
-        metrics = Metrics(())
+        self.metrics = metrics = Metrics(())
         self.batcher: MicroBatcher[int, int] = MicroBatcher(
             "encode",
             self._double,
