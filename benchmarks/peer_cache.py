@@ -21,8 +21,6 @@ from benchmarks.scores import Row, Score, Series
 from benchmarks.search import SEARCH_VERSION, SIDES_OF_256, best_row
 
 Kept = dict[str, dict[str, list[list[object] | None]]]
-# An interrupted run loses at most this many measurements.
-SAVE_EVERY = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,10 @@ def measure_peers(
         for picture in pictures
         if picture.digest not in kept.get(keys[codec.name], {})
     ]
-    try:
-        for number, (task, row) in enumerate(_run(tasks, jobs), start=1):
-            kept.setdefault(keys[task.codec_name], {})[task.picture.digest] = _pack(row)
-            if number % SAVE_EVERY == 0:
-                write_kept(path, kept)
-    finally:
-        if tasks:
-            write_kept(path, kept)
+    for task, row in _run(tasks, jobs):
+        kept.setdefault(keys[task.codec_name], {})[task.picture.digest] = _pack(row)
+        # At once: one takes seconds to minutes, and a run may be killed at any time.
+        write_kept(path, kept)
     return [
         Series(codec.name, tuple(_unpack(kept[keys[codec.name]][picture.digest]) for picture in pictures))
         for codec in codecs
