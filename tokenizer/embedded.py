@@ -200,20 +200,30 @@ def list_found(state: State, out: Indices) -> int:
 
 
 @compiled
-def sort_likely_first(odds: Indices, order: Indices, counts: Indices) -> None:
-    """Into `order`, indices by falling odds, ties by rising index. `counts` is room for ONE + 1 numbers."""
+def sort_likely_first(odds: Indices, order: Indices, spare: Indices, counts: Indices) -> None:
+    """Into `order`, indices by falling odds, ties by rising index: by the low byte, then stably by the high
+    one. `spare` is room for as many numbers, `counts` for 257. Odds must be in 1..ONE - 1."""
+    count = len(odds)
+    _start_of_bytes(odds, 0, counts)
+    for i in range(count):
+        byte = (ONE - odds[i]) & 0xFF
+        spare[counts[byte]] = i
+        counts[byte] += 1
+    _start_of_bytes(odds, 8, counts)
+    for i in spare[:count]:
+        byte = (ONE - odds[i]) >> 8
+        order[counts[byte]] = i
+        counts[byte] += 1
+
+
+@compiled
+def _start_of_bytes(odds: Indices, shift: int, counts: Indices) -> None:
+    """Into `counts`, how many have a smaller value in this byte of ONE - odds, for each value."""
     counts[:] = 0
     for i in range(len(odds)):
-        counts[ONE - odds[i]] += 1
-    total = 0
-    for bucket in range(len(counts)):
-        here = counts[bucket]
-        counts[bucket] = total
-        total += here
-    for i in range(len(odds)):
-        bucket = ONE - odds[i]
-        order[counts[bucket]] = i
-        counts[bucket] += 1
+        counts[((ONE - odds[i]) >> shift & 0xFF) + 1] += 1
+    for value in range(1, len(counts)):
+        counts[value] += counts[value - 1]
 
 
 @compiled

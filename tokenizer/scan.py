@@ -24,8 +24,7 @@ from tokenizer.embedded import (
     threshold,
     threshold_log,
 )
-from tokenizer.range_coder import ONE
-from tokenizer.surroundings import NUM_GROUPS, Indices, sum_groups
+from tokenizer.surroundings import NUM_GROUPS, Indices, bands_up_to, sum_groups
 
 
 class Room(NamedTuple):
@@ -41,6 +40,7 @@ class Room(NamedTuple):
     found: Indices
     """What was found before the plane."""
     reach: Indices
+    """What `list_candidates` works with; afterwards the sort does."""
     sums: Indices
     """What is known around every coefficient, i32[G, n]."""
     counts: Indices
@@ -50,7 +50,7 @@ class Room(NamedTuple):
 def room(n: int) -> Room:
     """Room for n coefficients."""
     left, asked, odds, order, found, reach = (np.empty(n, np.int32) for _ in range(6))
-    sums, counts = np.empty((NUM_GROUPS, n), np.int32), np.empty(ONE + 1, np.int32)
+    sums, counts = np.empty((NUM_GROUPS, n), np.int32), np.empty(257, np.int32)
     return Room(left, asked, odds, order, found, reach, sums, counts, new_memo())
 
 
@@ -67,7 +67,11 @@ def price(
 ) -> tuple[int, int]:
     """Split the candidates by their odds: those to be asked in this pass go into `asked` and `odds`, those
     that may be asked later stay in `left`. Returns how many of each."""
-    sum_groups(state.bands, state.relative, work.sums)
+    if num_left == 0:
+        return 0, 0
+    # Fine bands come last, and into play late.
+    reached = bands_up_to(state.bands, work.left[num_left - 1])
+    sum_groups(state.bands[:reached], state.relative, work.sums)
     num_asked, num_kept = 0, 0
     for i in range(num_left):
         at = work.left[i]
@@ -93,7 +97,7 @@ def ask_significance(
     state: State, model: ContextModel, oracle: Oracle, work: Room, plane: int, num_asked: int
 ) -> bool:
     """Ask, likely ones first; False where answers end."""
-    sort_likely_first(work.odds[:num_asked], work.order, work.counts)
+    sort_likely_first(work.odds[:num_asked], work.order, work.reach, work.counts)
     for i in work.order[:num_asked]:
         at = work.asked[i]
         most_octaves = plane - 1 - state.asked_plane[at]

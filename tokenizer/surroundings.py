@@ -85,6 +85,15 @@ def sum_groups(bands: Indices, values: Indices, sums: Indices) -> None:
 
 
 @compiled
+def bands_up_to(bands: Indices, at: int) -> int:
+    """How many bands there are up to and with that of coefficient `at`."""
+    count = len(bands)
+    while bands[count - 1, _START] > at:
+        count -= 1
+    return count
+
+
+@compiled
 def spread(bands: Indices, values: Indices, reach: Indices) -> None:
     """Into `reach` i32[n], the largest of a coefficient's own value, its edges' and its parent's reach."""
     for band in range(len(bands)):
