@@ -278,6 +278,22 @@ def test_the_default_limit_holds_for_keys_without_one_of_their_own(start_with_ke
             encode(stub, png, trusted.metadata)
 
 
+def test_a_caller_is_told_the_rates_of_its_own_key(start_with_keys):
+    usual, fast = caller("usual"), caller("fast", pictures_per_s=50, megapixels_per_s=8, burst_s=2)
+    running = start_with_keys(usual, fast, rate_limit_pictures_per_s=4)
+    told = []
+    with stubs(running) as stub:
+        for one in (usual, fast):
+            info = stub.models.GetServerInfo(
+                model_service_pb2.GetServerInfoRequest(), metadata=one.metadata, timeout=10
+            )
+            limits = info.limits
+            told.append(
+                (limits.max_pictures_per_s, limits.max_megapixels_per_s, limits.rate_limit_burst.seconds)
+            )
+    assert told == [(4, 0, 5), (50, 8, 2)]
+
+
 def test_a_reload_refills_no_bucket_whose_limits_stay(start_with_keys, keys_file, png):
     slow = caller("slow", pictures_per_s=0.01, burst_s=100)
     running = start_with_keys(slow)
