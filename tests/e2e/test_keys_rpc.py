@@ -200,9 +200,11 @@ def test_a_broken_keys_file_keeps_the_old_keys_and_is_counted(start_with_keys, k
         for number, text in enumerate(("", good.entry[:40], "[[keys]]\nname = 'x'"), start=1):
             keys_file.write_text(text)
             running.expect(number, "tessera_auth_keys_reload_failures_total")
+            running.expect(0, "tessera_security_files_last_reload_successful", files="keys")
             encode(stub, png, good.metadata)
         write_keys(keys_file, good, caller("other"))
         running.expect(2, "tessera_auth_keys")
+        running.expect(1, "tessera_security_files_last_reload_successful", files="keys")
         encode(stub, png, good.metadata)
 
 
