@@ -23,6 +23,7 @@ from serving.limits import REQUEST_ID_KEY
 from serving.metrics.server import Metrics, Rpc
 from serving.metrics.sets import UNKNOWN_RPC
 from serving.observers import RpcFollower, RpcObserver
+from serving.rich_status import trailing_metadata
 from serving.status import (
     CALLER_CODES,
     Failure,
@@ -30,7 +31,6 @@ from serving.status import (
     StatusError,
     Unsupported,
     failure_of,
-    trailing_metadata,
 )
 
 T = TypeVar("T")

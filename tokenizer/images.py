@@ -186,7 +186,8 @@ def _open(data: bytes, limits: ImageLimits, formats: tuple[str, ...]) -> ImageFi
     if not data:
         raise ImageMissing("there are no bytes")
     if len(data) > limits.max_bytes:
-        raise ImageTooLarge(f"a picture may have {limits.max_bytes} bytes, got {len(data)}")
+        message = f"a picture may have {limits.max_bytes} bytes, got {len(data)}"
+        raise ImageTooLarge(message, size_bytes=len(data), limit=limits.max_bytes)
     name = _accepted_format(data, formats)
     if name == "WEBP":
         _check_webp_size(data, limits)
@@ -195,7 +196,7 @@ def _open(data: bytes, limits: ImageLimits, formats: tuple[str, ...]) -> ImageFi
     try:
         image = _OPENERS[name](BytesIO(data))
         size = Size(image.width, image.height)
-        _check_size(size, limits)
+        check_size(size, limits)
         animated = bool(getattr(image, "is_animated", False))
     except TokenizerError:
         raise
@@ -213,17 +214,23 @@ def _accepted_format(data: bytes, formats: tuple[str, ...]) -> str:
     name = sniff_format(data)
     accepted = ", ".join(formats)
     if name is None:
-        raise ImageFormatUnsupported(f"begins with {bytes(data[:12])!r}, which is none of {accepted}")
+        message = f"begins with {bytes(data[:12])!r}, which is none of {accepted}"
+        raise ImageFormatUnsupported(message, sniffed="unknown", accepted=accepted)
     if name not in formats or (name == "AVIF" and not AVIF_SUPPORTED):
-        raise ImageFormatUnsupported(f"{name} is not accepted here; send one of {accepted}")
+        message = f"{name} is not accepted here; send one of {accepted}"
+        raise ImageFormatUnsupported(message, sniffed=name, accepted=accepted)
     return name
 
 
-def _check_size(size: Size, limits: ImageLimits) -> None:
-    if max(size.width_px, size.height_px) > limits.max_side_px:
-        raise ImageTooLarge(f"a side may have {limits.max_side_px} pixels, got {size}")
+def check_size(size: Size, limits: ImageLimits) -> None:
+    """Raises ImageTooLarge for too long a side or too many pixels."""
+    sides = {"width_px": size.width_px, "height_px": size.height_px}
+    if max(sides.values()) > limits.max_side_px:
+        message = f"a side may have {limits.max_side_px} pixels, got {size}"
+        raise ImageTooLarge(message, **sides, limit=limits.max_side_px)
     if size.area_px > limits.max_pixels:
-        raise ImageTooLarge(f"a picture may have {limits.max_pixels} pixels, got {size} = {size.area_px}")
+        message = f"a picture may have {limits.max_pixels} pixels, got {size} = {size.area_px}"
+        raise ImageTooLarge(message, **sides, limit=limits.max_pixels)
 
 
 def _check_jpeg_scans(data: bytes) -> None:
@@ -250,4 +257,4 @@ def _check_webp_size(data: bytes, limits: ImageLimits) -> None:
         )
     else:
         raise ImageCorrupt(f"a WebP begins with VP8, VP8L or VP8X, got {chunk!r}")
-    _check_size(Size(*sides), limits)
+    check_size(Size(*sides), limits)

@@ -75,8 +75,9 @@ def test_every_accepted_format_is_found_by_its_bytes_and_read(format: str) -> No
 
 @pytest.mark.parametrize("format", sorted(set(LIBRARY_FORMATS) - set(SERVICE_FORMATS)))
 def test_a_format_outside_the_allow_list_is_refused_before_its_decoder_runs(format: str) -> None:
-    with pytest.raises(ImageFormatUnsupported, match=f"{format} is not accepted"):
+    with pytest.raises(ImageFormatUnsupported, match=f"{format} is not accepted") as caught:
         read_image(file_bytes(photo(), format), formats=SERVICE_FORMATS)
+    assert caught.value.facts == {"sniffed": format, "accepted": ", ".join(SERVICE_FORMATS)}
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html>", b"This is not an image", b"\0", b"8BPS" + bytes(60)])
@@ -250,13 +251,15 @@ def test_limits_are_inclusive_and_hold_per_call() -> None:
     data = file_bytes(photo(), "PNG")
     exact = ImageLimits(max_pixels=48 * 32, max_side_px=48, max_bytes=len(data))
     assert read_image(data, limits=exact).shape == (32, 48, 3)
-    for limits in (
-        ImageLimits(max_pixels=48 * 32 - 1),
-        ImageLimits(max_side_px=47),
-        ImageLimits(max_bytes=len(data) - 1),
+    sides = {"width_px": 48, "height_px": 32}
+    for limits, facts in (
+        (ImageLimits(max_pixels=48 * 32 - 1), sides | {"limit": 48 * 32 - 1}),
+        (ImageLimits(max_side_px=47), sides | {"limit": 47}),
+        (ImageLimits(max_bytes=len(data) - 1), {"size_bytes": len(data), "limit": len(data) - 1}),
     ):
-        with pytest.raises(ImageTooLarge):
+        with pytest.raises(ImageTooLarge) as caught:
             read_image(data, limits=limits)
+        assert caught.value.facts == facts
 
 
 def test_limits_below_one_are_refused() -> None:
