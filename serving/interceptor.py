@@ -167,7 +167,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             raise AssertionError("abort always raises") from error
         finally:
             seconds = time.monotonic() - start
-            self._metrics.rpc_handled(rpc, code, seconds)
+            trace_id = next((follower.trace_id for follower in followers if follower.trace_id), "")
+            self._metrics.rpc_handled(rpc, code, seconds, trace_id)
             for follower in followers:
                 follower.ended(code, seconds, failure)
 

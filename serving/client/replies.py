@@ -181,14 +181,15 @@ def server_info(reply: model_pb.GetServerInfoResponse) -> ServerInfo:
 
 def _limits(told: model_pb.Limits) -> Limits:
     """Each limit by the name of its field; durations in seconds."""
-    values = {field.name: getattr(told, field.name) for field in told.DESCRIPTOR.fields}
-    plain = {name: value for name, value in values.items() if not isinstance(value, Duration)}
-    seconds = {
-        f"{name}_s": value.ToNanoseconds() / 1e9
-        for name, value in values.items()
-        if isinstance(value, Duration)
+    values: dict[str, Any] = {field.name: getattr(told, field.name) for field in told.DESCRIPTOR.fields}
+    named = {
+        f"{name}_s" if isinstance(value, Duration) else name: _number(value) for name, value in values.items()
     }
-    return Limits(**plain, **seconds)
+    return Limits(**named)
+
+
+def _number(value: Any) -> Any:
+    return value.ToNanoseconds() / 1e9 if isinstance(value, Duration) else value
 
 
 def _many_error(reply: Any) -> ServiceError | None:
