@@ -70,6 +70,8 @@ class _LinesPerSecond:
 
 
 class _Line:
+    trace_id = ""
+
     def __init__(self, rpc: Rpc, shed: _LinesPerSecond, *, is_sampled: bool) -> None:
         self._rpc = rpc
         self._shed = shed

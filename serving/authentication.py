@@ -77,7 +77,9 @@ class Authenticator:
         key = self._let_in(path, digest)
         _check.set(partial(self._let_in, path, digest))
         scope = self._scopes.get(path)
-        if scope is not None and scope is not Scope.INFO:
+        if scope is Scope.INFO:
+            rate_limit.begin(None, self._limits_of(key))
+        elif scope is not None:
             self._charge(path, key)
 
     def _digest_in(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> str | None:
@@ -127,7 +129,7 @@ class Authenticator:
             is_bulk=method in BULK_METHODS,
             on_refusal=lambda name: self._on_rate_limited(name, "rate_limit"),
         )
-        rate_limit.begin(allowance)
+        rate_limit.begin(allowance, self._limits_of(key))
         allowance.enter()
 
     def _budget_of(self, key: ApiKey) -> KeyBudget:

@@ -33,6 +33,7 @@ from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
 from serving.metrics.bulk import BulkMetrics
 from serving.metrics.server import Metrics
+from serving.rich_status import rich_status
 from serving.status import (
     CALLER_CODES,
     DeadlinePassed,
@@ -40,7 +41,6 @@ from serving.status import (
     InvalidRequest,
     StreamIdle,
     failure_of,
-    rich_status,
 )
 from serving.trace import RequestTrace, followers
 from serving.window import Item, Window

@@ -35,7 +35,7 @@ from tokenizer.budget import DEFAULT_COVERAGE, TokenBudget
 from tokenizer.canvas import Size, choose_canvas, is_canvas
 from tokenizer.coding import Coding
 from tokenizer.errors import BitstreamError, FingerprintMismatch, ImageMissing, ImageTooLarge
-from tokenizer.images import SERVICE_FORMATS, image_size, sniff_format
+from tokenizer.images import SERVICE_FORMATS, check_size, image_size, sniff_format
 from tokenizer.realism import DEFAULT_STEPS, Realism
 from tokenizer.sequence import TokenSequence
 
@@ -105,7 +105,9 @@ def parse_decode(request: pb.DecodeRequest, model: ServedModel, config: ServingC
     whole = _parse_source(request, model, config)
     if whole.fingerprint != model.ref.fingerprint:
         raise FingerprintMismatch(
-            f"made by model {whole.fingerprint}, and this server has {model.ref.fingerprint}"
+            f"made by model {whole.fingerprint}, and this server has {model.ref.fingerprint}",
+            made_by=whole.fingerprint,
+            served=model.ref.fingerprint,
         )
     _check_sizes(whole, config)
     most = model.tokenizer.max_tokens(whole.canvas)
@@ -163,7 +165,12 @@ def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixel
     sniffed = sniff_format(image.encoded)
     if declared and sniffed != _FORMAT_NAMES[declared]:
         message = f"declared {_FORMAT_NAMES[declared]}, but these bytes are {sniffed or 'unknown'}"
-        raise InvalidRequest(message, reason="IMAGE_FORMAT_MISMATCH", field="image.declared_format")
+        raise InvalidRequest(
+            message,
+            reason="IMAGE_FORMAT_MISMATCH",
+            field="image.declared_format",
+            metadata={"declared": _FORMAT_NAMES[declared], "sniffed": sniffed or "unknown"},
+        )
     size = image_size(image.encoded, limits=config.image_limits, formats=SERVICE_FORMATS)
     return size, None, (sniffed or "").lower()
 
@@ -179,7 +186,7 @@ def _parse_tensor(tensor: types.Tensor, config: ServingConfig) -> Pixels:
     if width < 1 or height < 1 or width * height * channels != len(tensor.data):
         message = f"{width}x{height}x{channels} does not hold {len(tensor.data)} bytes"
         raise InvalidRequest(message, reason="TENSOR_SIZE_MISMATCH", field="image.tensor.data")
-    _check_picture_size(Size(width, height), config)
+    check_size(Size(width, height), config.image_limits)
     values = np.frombuffer(tensor.data, np.uint8)
     if tensor.layout == types.TENSOR_LAYOUT_CHW:
         pixels = np.ascontiguousarray(values.reshape(channels, height, width).transpose(1, 2, 0))
@@ -250,7 +257,7 @@ def _parse_tokens(message: types.TokenSequence, model: ServedModel, config: Serv
             reason="CODESTREAM_MALFORMED",
             field="tokens.source_width_px",
         )
-    _check_picture_size(source, config)
+    check_size(source, config.image_limits)
     canvas = Size(message.canvas_width_px, message.canvas_height_px)
     if canvas == Size(0, 0):
         canvas = choose_canvas(source)
@@ -277,9 +284,14 @@ def _check_stream_size(size_bytes: int, config: ServingConfig, may_be_empty: boo
 
 def _check_sizes(sequence: TokenSequence, config: ServingConfig) -> None:
     """A header is twelve bytes that may claim four gigapixels: refuse before any work."""
-    _check_picture_size(sequence.source, config)
+    check_size(sequence.source, config.image_limits)
     if sequence.canvas.area_px > config.max_canvas_area_px * _CANVAS_SLACK:
-        raise ImageTooLarge(f"a canvas may have {config.max_canvas_area_px} pixels, got {sequence.canvas}")
+        raise ImageTooLarge(
+            f"a canvas may have {config.max_canvas_area_px} pixels, got {sequence.canvas}",
+            width_px=sequence.canvas.width_px,
+            height_px=sequence.canvas.height_px,
+            limit=config.max_canvas_area_px,
+        )
 
 
 def _check_whole(sequence: TokenSequence, total: int | None) -> None:
@@ -288,13 +300,6 @@ def _check_whole(sequence: TokenSequence, total: int | None) -> None:
     if sequence.length < total:
         metadata = {"have": sequence.length, "need": total}
         raise StreamTooShort("strict: this stream was cut", metadata=metadata)
-
-
-def _check_picture_size(size: Size, config: ServingConfig) -> None:
-    if size.area_px > config.max_image_area_px:
-        raise ImageTooLarge(f"a picture may have {config.max_image_area_px} pixels, got {size}")
-    if max(size.width_px, size.height_px) > config.max_image_side_px:
-        raise ImageTooLarge(f"a side may have {config.max_image_side_px} pixels, got {size}")
 
 
 def _parse_max_tokens(count: int, available: int) -> int:

@@ -24,6 +24,7 @@ from serving.limits import REQUEST_ID_KEY
 from serving.metrics.server import Metrics, Rpc
 from serving.metrics.sets import UNKNOWN_RPC
 from serving.observers import RpcFollower, RpcObserver
+from serving.rich_status import trailing_metadata
 from serving.status import (
     CALLER_CODES,
     Failure,
@@ -31,7 +32,6 @@ from serving.status import (
     StatusError,
     Unsupported,
     failure_of,
-    trailing_metadata,
 )
 
 T = TypeVar("T")
@@ -172,7 +172,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             raise AssertionError("abort always raises") from error
         finally:
             seconds = time.monotonic() - start
-            self._metrics.rpc_handled(rpc, code, seconds)
+            trace_id = next((follower.trace_id for follower in followers if follower.trace_id), "")
+            self._metrics.rpc_handled(rpc, code, seconds, trace_id)
             for follower in followers:
                 follower.ended(code, seconds, failure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving import replies
+from serving import rate_limit, replies
 from serving.admission import Admission, ServerState
 from serving.config import ServingConfig
 from serving.generation import Generation
@@ -45,9 +45,9 @@ class ModelServicer(pb_grpc.ModelServiceServicer):
     async def GetServerInfo(  # noqa: N802
         self, request: pb.GetServerInfoRequest, context: Any
     ) -> pb.GetServerInfoResponse:
-        """Versions and limits."""
+        """Versions and limits, the caller's own among them."""
         ready = self._admission.state is ServerState.SERVING
-        return replies.server_info(self._config, self._version, ready=ready)
+        return replies.server_info(self._config, self._version, rate_limit.limits_of_caller(), ready=ready)
 
     def _message(self, served: Generation) -> pb.Model:
         return replies.model_message(served.pipeline.model, is_default=served is self._models.in_service[0])

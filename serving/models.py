@@ -84,7 +84,8 @@ class ModelRegistry:
             candidates = [generation for generation in candidates if generation.answers_to(name)]
         if not candidates:
             served = ", ".join(f"{g.ref.name}@{g.ref.version}" for g in self.in_service)
-            raise ModelNotFound(f"no model {name!r} here", field="model", metadata={"served": served})
+            facts = {"name": name, "served": served}
+            raise ModelNotFound(f"no model {name!r} here", field="model", metadata=facts)
         matching = (generation for generation in candidates if generation.ref.fingerprint == fingerprint)
         return next(matching, candidates[0])
 

@@ -28,6 +28,9 @@ class TracingUnavailable(OSError):
 class RpcFollower(Follower, Protocol):
     """Follows one RPC to its end."""
 
+    trace_id: str
+    """Under which its spans are kept; empty if there are none."""
+
     def ended(self, code: grpc.StatusCode, seconds: float, failure: Failure | None, /) -> None:
         """The RPC ended, in any way; called once."""
 

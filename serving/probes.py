@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from serving.metrics.server import CONTENT_TYPE
-
 # A loop that has not turned for this long is stuck; the heartbeat comes four times a second.
 MAX_HEARTBEAT_AGE_S = 10.0
 # How long `stop` may take to be noticed.
@@ -21,8 +19,11 @@ _STOP_POLL_S = 0.05
 class Probes:
     """Serves until `stop`. `beat` must be called from the event loop, `ready` follows the server's state."""
 
-    def __init__(self, host: str, port: int, exposition: Callable[[], bytes]) -> None:
-        """Raises OSError if the port is taken."""
+    def __init__(self, host: str, port: int, exposition: Callable[[str], tuple[str, bytes]]) -> None:
+        """`exposition` gets the header `Accept`, and gives content type and body.
+
+        Raises OSError if the port is taken.
+        """
         self.ready = False
         self._exposition = exposition
         self._last_beat = time.monotonic()
@@ -54,10 +55,10 @@ class Probes:
         """The event loop is alive."""
         self._last_beat = time.monotonic()
 
-    def answer(self, path: str) -> tuple[int, str, bytes]:
+    def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a path."""
         if path == "/metrics":
-            return 200, CONTENT_TYPE, self._exposition()
+            return 200, *self._exposition(accept)
         if path == "/livez":
             return _verdict(time.monotonic() - self._last_beat < MAX_HEARTBEAT_AGE_S)
         if path == "/readyz":
@@ -72,7 +73,8 @@ class Probes:
             timeout = 10
 
             def do_GET(self) -> None:
-                status, content_type, body = probes.answer(self.path.partition("?")[0])
+                path, accept = self.path.partition("?")[0], self.headers.get("Accept", "")
+                status, content_type, body = probes.answer(path, accept)
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))

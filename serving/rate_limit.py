@@ -145,11 +145,18 @@ class Allowance:
 
 # Of the RPC whose task this is; tasks that it starts inherit it, so bulk items need no argument for it.
 _current: ContextVar[Allowance | None] = ContextVar("tessera_allowance", default=None)
+_limits: ContextVar[RateLimits | None] = ContextVar("tessera_rate_limits", default=None)
 
 
-def begin(allowance: Allowance | None) -> None:
-    """What follows in this task is paid from this allowance; None: from none."""
+def begin(allowance: Allowance | None, limits: RateLimits | None = None) -> None:
+    """What follows in this task is paid from this allowance (None: from none), by a key with these limits."""
     _current.set(allowance)
+    _limits.set(limits)
+
+
+def limits_of_caller() -> RateLimits | None:
+    """What the key of this RPC may spend; None without keys."""
+    return _limits.get()
 
 
 def spend_picture(area_px: int) -> None:

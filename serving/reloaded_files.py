@@ -54,6 +54,11 @@ class ReloadedFiles(Generic[Value]):
         self._tried, self.value = self._read()
         self._last_failure: tuple[_Stamp | None, str] | None = None
 
+    @property
+    def is_current(self) -> bool:
+        """False from a change that was no good until the files are good again, be it with the old content."""
+        return self._last_failure is None
+
     def refresh(self, *, retry: bool = False) -> None:
         """Take over files that changed. With `retry`, also look again at those that were no good."""
         with self._lock:

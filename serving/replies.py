@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
 from serving.commands import Encoded, Picture, PictureFormat, StopReason
 from serving.config import ServingConfig
 from serving.model import WARM_UP_SIZE, ModelRef, ServedModel
+from serving.rate_limit import RateLimits
 from serving.trace import RequestTrace
 from tessera.v1 import model_service_pb2 as model_pb
 from tessera.v1 import tokenizer_service_pb2 as pb
@@ -208,9 +210,25 @@ def model_message(model: ServedModel, *, is_default: bool) -> model_pb.Model:
     )
 
 
-def server_info(config: ServingConfig, version: str, *, ready: bool) -> model_pb.GetServerInfoResponse:
+def server_info(
+    config: ServingConfig, version: str, rates: RateLimits | None, *, ready: bool
+) -> model_pb.GetServerInfoResponse:
+    """What this server is, with every limit; `rates` are those of the caller."""
+    files = (types.IMAGE_FORMAT_PNG, types.IMAGE_FORMAT_JPEG, types.IMAGE_FORMAT_WEBP)
+    return model_pb.GetServerInfoResponse(
+        server_version=version,
+        codestream_versions=VERSIONS.values(),
+        input_formats=files,
+        output_formats=[*files, types.IMAGE_FORMAT_RAW],
+        limits=limits_message(config, rates),
+        ready=ready,
+    )
+
+
+def limits_message(config: ServingConfig, rates: RateLimits | None) -> model_pb.Limits:
     """Every limit that this server keeps."""
-    limits = model_pb.Limits(
+    age_s, timeout_s = config.max_connection_age_s, config.decode_timeout_s
+    return model_pb.Limits(
         max_request_size_bytes=config.max_request_size_bytes,
         max_response_size_bytes=config.max_response_size_bytes,
         max_image_size_bytes=config.max_image_size_bytes,
@@ -228,16 +246,23 @@ def server_info(config: ServingConfig, version: str, *, ready: bool) -> model_pb
         max_stream_window_item_count=config.max_stream_window_items,
         max_bulk_stream_count=config.max_bulk_streams,
         stream_idle_timeout=duration(config.stream_idle_timeout_s),
+        max_concurrent_truncate_count=config.max_concurrent_truncates,
+        max_connection_stream_count=config.max_streams_per_connection,
+        max_connection_age=duration(age_s) if age_s else None,
+        image_decode_timeout=duration(timeout_s) if config.decode_isolation == "process" else None,
+        **_rate_fields(rates),
     )
-    files = (types.IMAGE_FORMAT_PNG, types.IMAGE_FORMAT_JPEG, types.IMAGE_FORMAT_WEBP)
-    return model_pb.GetServerInfoResponse(
-        server_version=version,
-        codestream_versions=VERSIONS.values(),
-        input_formats=files,
-        output_formats=[*files, types.IMAGE_FORMAT_RAW],
-        limits=limits,
-        ready=ready,
-    )
+
+
+def _rate_fields(rates: RateLimits | None) -> dict[str, Any]:
+    """A key without a rate has no burst either."""
+    if rates is None or rates.pictures_per_s is rates.megapixels_per_s is None:
+        return {}
+    return {
+        "max_pictures_per_s": rates.pictures_per_s,
+        "max_megapixels_per_s": rates.megapixels_per_s,
+        "rate_limit_burst": duration(rates.burst_s),
+    }
 
 
 def duration(seconds: float) -> Duration:

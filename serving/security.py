@@ -91,6 +91,7 @@ class Security:
 
         tls = TlsFiles(cert_file, key_file, self._settings.tls_client_ca_file, changed)
         self.metrics.tls_expires(tls.not_after_s)
+        self.metrics.follow_files("certificates", lambda: tls.is_current)
         return tls
 
     def _open_keys(self, file: Path) -> ReloadedFiles[tuple[ApiKey, ...]]:
@@ -99,6 +100,7 @@ class Security:
 
         keys = ReloadedFiles("keys file", [file], parse_keys, changed)
         self.metrics.keys_loaded(len(keys.value))
+        self.metrics.follow_files("keys", lambda: keys.is_current)
         return keys
 
     def _authenticator(self, keys: ReloadedFiles[tuple[ApiKey, ...]]) -> Authenticator:

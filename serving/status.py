@@ -1,4 +1,4 @@
-"""One table: exception -> gRPC code, reason and details. The only place where an error becomes a status.
+"""One table: exception -> gRPC code, reason and facts. What it looks like on the wire is in `rich_status`.
 
 StatusError                 raised by serving itself
 ├── InvalidRequest          INVALID_ARGUMENT, with the field that is wrong
@@ -22,28 +22,18 @@ anything else               INTERNAL, with an error id; the stack stays in the l
 from __future__ import annotations
 
 import dataclasses
-import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import grpc
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
-from serving.limits import ERROR_DOMAIN, RETRY_PUSHBACK_KEY
 from tokenizer import errors
-
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 # The reply's metadata is limited to 8 KiB (chttp2's soft limit), and the details ride in it.
 MAX_TEXT_CHARS = 300
 WAIT_ESTIMATE_KEY = "queue_wait_estimate_ms"
 """In the metadata of a request that was refused since it would wait for longer than its deadline allows."""
-
-STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 class StatusError(Exception):
@@ -285,60 +275,20 @@ def failure_of(error: Exception) -> Failure:
     """The status of any exception; never shows a text that we did not write ourselves."""
     if isinstance(error, StatusError):
         text = _printable(str(error))
-        return Failure(error.code, error.reason, text, error.field, error.retry_after_s, error.metadata)
+        facts = _printable_facts(error.metadata)
+        return Failure(error.code, error.reason, text, error.field, error.retry_after_s, facts)
     for kind in type(error).__mro__:
         if isinstance(error, errors.TokenizerError) and kind in _LIBRARY_CODES:
             field_name = _LIBRARY_FIELDS.get(kind, "")
-            return Failure(_LIBRARY_CODES[kind], error.reason, _printable(str(error)), field_name)
+            text, facts = _printable(str(error)), _printable_facts(error.facts)
+            return Failure(_LIBRARY_CODES[kind], error.reason, text, field_name, metadata=facts)
     error_id = uuid.uuid4().hex
     message = f"internal error {error_id}"
     return Failure(grpc.StatusCode.INTERNAL, "INTERNAL", message, metadata={"error_id": error_id})
 
 
-def trailing_metadata(failure: Failure, request_id: str) -> Metadata:
-    """The rich status, and for a client that should wait, for how long."""
-    status = rich_status(failure, request_id)
-    metadata: Metadata = ((STATUS_DETAILS_KEY, status.SerializeToString()),)
-    if failure.retry_after_s is not None:
-        # At least 1: told 0, grpc's client forgets to try again, and the call hangs until its deadline.
-        milliseconds = max(1, math.ceil(failure.retry_after_s * 1000))
-        metadata += ((RETRY_PUSHBACK_KEY, str(milliseconds)),)
-    return metadata
-
-
-def rich_status(failure: Failure, request_id: str) -> status_pb2.Status:
-    """The status with all its details; an item of a bulk stream carries it in its place."""
-    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
-    status.details.extend(_packed(detail) for detail in _details(failure, request_id))
-    return status
-
-
-def _details(failure: Failure, request_id: str) -> list[Message]:
-    info = {**failure.metadata, "request_id": request_id}
-    details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=failure.reason, domain=ERROR_DOMAIN, metadata=info)
-    ]
-    if failure.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=failure.field, description=failure.message
-        )
-        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if failure.reason == RateLimited.reason:
-        quota = error_details_pb2.QuotaFailure.Violation(
-            subject=failure.metadata["quota"], description=failure.message
-        )
-        details.append(error_details_pb2.QuotaFailure(violations=[quota]))
-    if failure.retry_after_s is not None:
-        delay = Duration()
-        delay.FromNanoseconds(int(failure.retry_after_s * 1e9))
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return details
-
-
-def _packed(detail: Message) -> AnyMessage:
-    packed = AnyMessage()
-    packed.Pack(detail)
-    return packed
+def _printable_facts(facts: Mapping[str, object]) -> dict[str, str]:
+    return {name: _printable(str(value)) for name, value in facts.items()}
 
 
 def _printable(text: str) -> str:

@@ -64,6 +64,11 @@ class TlsFiles:
         """When the certificate in use expires."""
         return self._files.value.not_after_s
 
+    @property
+    def is_current(self) -> bool:
+        """False while the files are no good."""
+        return self._files.is_current
+
     def refresh(self) -> None:
         """Look at the files, also if no client connects."""
         self._files.refresh(retry=True)

@@ -71,6 +71,7 @@ class _RpcSpan:
         self._tracer = tracer
         self._span = span
         self._context = trace.set_span_in_context(span)
+        self.trace_id = trace.format_trace_id(span.get_span_context().trace_id)
 
     def stage(self, stage: str, seconds: float, **facts: Fact) -> None:
         """A child span that ends now."""

@@ -52,18 +52,22 @@ def pack(sequence: TokenSequence) -> bytes:
 def unpack(data: bytes) -> TokenSequence:
     """File bytes, or any prefix that holds the header -> TokenSequence. Raises BitstreamError only."""
     if len(data) < _FIXED.size:
-        raise BitstreamError(f"a stream has at least {_FIXED.size} header bytes, got {len(data)}")
+        message = f"a stream has at least {_FIXED.size} header bytes, got {len(data)}"
+        raise BitstreamError(message, byte_offset=len(data))
     magic, kind, fingerprint, width, height = _FIXED.unpack_from(data)
     if magic != MAGIC or kind & 0xF0 != 0x50:
-        raise BitstreamError(f"not a Tessera stream: begins with {bytes(data[:2]).hex()}, not d75x")
+        message = f"not a Tessera stream: begins with {bytes(data[:2]).hex()}, not d75x"
+        raise BitstreamError(message, byte_offset=int(magic == MAGIC))
     version = kind >> 1 & 7
     if version not in _CODINGS:
-        raise BitstreamError(f"stream version {version} is not supported, only {sorted(_CODINGS)} are")
+        message = f"stream version {version} is not supported, only {sorted(_CODINGS)} are"
+        raise BitstreamError(message, byte_offset=1)
     source = Size(width + 1, height + 1)
     start, canvas = _FIXED.size, choose_canvas(source)
     if kind & 1:
         if len(data) < MAX_HEADER_SIZE_BYTES:
-            raise BitstreamError(f"this header has {MAX_HEADER_SIZE_BYTES} bytes, got {len(data)}")
+            message = f"this header has {MAX_HEADER_SIZE_BYTES} bytes, got {len(data)}"
+            raise BitstreamError(message, byte_offset=len(data))
         start, canvas = MAX_HEADER_SIZE_BYTES, _unpack_canvas(data)
     tokens = bytes(data[start:])
     return TokenSequence(tokens, source, fingerprint.hex(), canvas, coding=_CODINGS[version])

@@ -23,9 +23,16 @@ from __future__ import annotations
 
 
 class TokenizerError(Exception):
-    """Base of all errors that a caller of this package can cause."""
+    """Base of all errors that a caller of this package can cause.
+
+    `facts` are what the message says, by name and for machines: what was seen, what is allowed.
+    """
 
     reason = "TOKENIZER_ERROR"
+
+    def __init__(self, *message: object, **facts: object) -> None:
+        super().__init__(*message)
+        self.facts = facts
 
 
 class ImageError(TokenizerError):

@@ -63,6 +63,7 @@ def bombs() -> dict[str, bytes]:
         "PNG of 1 x 2,000,000": png(1, 2_000_000),
         "PNG of 16,384 x 16,384, above the area": png(16_384, 16_384),
         "PNG whose text unpacks to 256 MiB": png(8, 8, _text_bomb()),
+        "PNG of 60 texts of 1 MiB": png(8, 8, 60 * _chunk(b"zTXt", b"Comment\0\0" + _packed(2**20 - 1))),
         "animated PNG of 2,000 frames": _written(
             tiny, "PNG", {"save_all": True, "append_images": _blinking(2000)}
         ),
@@ -97,6 +98,10 @@ def _text_bomb() -> bytes:
     packer = zlib.compressobj(9)
     packed = b"".join(packer.compress(bytes(2**20)) for _ in range(256)) + packer.flush()
     return _chunk(b"zTXt", b"Comment\0\0" + packed)
+
+
+def _packed(size_bytes: int) -> bytes:
+    return zlib.compress(bytes(size_bytes), 9)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -72,6 +72,13 @@ def security() -> list[Panel]:
             "ops",
         ),
         graph(
+            "Files in force",
+            "1 while the files of keys and certificates are what is in force, 0 while they are no good.",
+            f"min by (instance, files) (tessera_security_files_last_reload_successful{{{AT}}})",
+            "{{instance}} {{files}}",
+            red_below=1,
+        ),
+        graph(
             "Certificate ends in",
             "Only with TLS.",
             f"{not_after} - time()",

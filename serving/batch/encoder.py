@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from serving.batch.options import EncodeOptions
 from serving.batch.rows import CRASHED, KEY_REPEATED, Failure, Row, failure_of
 from serving.batch.units import Sample
+from serving.shortfall import measured_shortfall
 from tokenizer.budget import TokenBudget
 from tokenizer.coding import Coding
 from tokenizer.errors import (
@@ -23,6 +24,7 @@ from tokenizer.errors import (
     TokenizerError,
 )
 from tokenizer.images import read_image
+from tokenizer.quality import psnr_db
 from tokenizer.sequence import TokenSequence
 
 Pixels = NDArray[np.uint8]
@@ -46,12 +48,21 @@ class Tokenizer(Protocol):
     ) -> TokenSequence:
         """The prefix that keeps a budget."""
 
+    def decode(self, sequences: Sequence[TokenSequence]) -> list[Pixels]:
+        """The pictures; asked only where a quality budget says to look."""
+
 
 @dataclass(slots=True)
 class _Waiting:
     sample: Sample
     pixels: Pixels | None
     failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    sequence: TokenSequence
+    is_short: bool
 
 
 class SampleEncoder:
@@ -82,12 +93,18 @@ class SampleEncoder:
         for one in waiting:
             result = one.failure if one.pixels is None else next(encoded)
             sample = one.sample
-            if isinstance(result, TokenSequence):
-                yield Row(sample.key, source, sequence=result, fields=sample.fields)
+            if isinstance(result, _Kept):
+                yield Row(
+                    sample.key,
+                    source,
+                    sequence=result.sequence,
+                    fields=sample.fields,
+                    is_short=result.is_short,
+                )
             else:
                 yield Row(sample.key, source, failure=result)
 
-    def _encode_all(self, pictures: list[Pixels]) -> list[TokenSequence | Failure]:
+    def _encode_all(self, pictures: list[Pixels]) -> list[_Kept | Failure]:
         """All at once; if that fails, one by one, so that a picture fails alone."""
         try:
             return [*self._encode_batch(pictures)]
@@ -96,27 +113,32 @@ class SampleEncoder:
         except Exception:
             return [self._encode_one(picture) for picture in pictures]
 
-    def _encode_one(self, picture: Pixels) -> TokenSequence | Failure:
+    def _encode_one(self, picture: Pixels) -> _Kept | Failure:
         try:
-            (sequence,) = self._encode_batch([picture])
-            return sequence
+            (kept,) = self._encode_batch([picture])
+            return kept
         except _FATAL:
             raise
         except Exception as error:  # a bug of ours or of a library: the row says so, the job goes on
             return failure_of(error)
 
-    def _encode_batch(self, pictures: list[Pixels]) -> list[TokenSequence]:
+    def _encode_batch(self, pictures: list[Pixels]) -> list[_Kept]:
         if not pictures:
             return []
         wholes = self._tokenizer.encode(
             pictures, coding=self._options.coding, canvas_area_px=self._options.canvas_area_px
         )
+        return [self._cut(whole, picture) for whole, picture in zip(wholes, pictures, strict=True)]
+
+    def _cut(self, whole: TokenSequence, picture: Pixels) -> _Kept:
         if self._budget is None:
-            return wholes
-        return [
-            self._tokenizer.cut(whole, self._budget, picture, bare=self._options.is_bare)
-            for whole, picture in zip(wholes, pictures, strict=True)
-        ]
+            return _Kept(whole, is_short=False)
+
+        def measure(sequence: TokenSequence) -> float:
+            return psnr_db(picture, self._tokenizer.decode([sequence])[0])
+
+        kept = self._tokenizer.cut(whole, self._budget, picture, bare=self._options.is_bare)
+        return _Kept(kept, measured_shortfall(kept, whole, self._budget, measure) is not None)
 
 
 def _read(sample: Sample) -> _Waiting:

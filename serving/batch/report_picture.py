@@ -97,6 +97,7 @@ def _summary(totals: Totals) -> str:
         f"{totals.pictures:,} pictures",
         f"{totals.tokens / each:.1f} tokens each",
         f"{totals.size_bytes / each:.1f} bytes each",
+        *([f"{totals.short:,} short of the asked quality"] if totals.short else ()),
         f"{totals.errors:,} bad" if totals.errors else "none bad",
         *(f"{count:,} {reason}" for reason, count in totals.reasons.most_common(_MAX_REASONS)),
     ]

@@ -44,6 +44,8 @@ class UnitReport:
     skipped: int = 0
     """Rows that were errors when they were encoded: there is nothing to rebuild."""
     errors: list[dict[str, str]] = field(default_factory=list)
+    short: int = 0
+    """Good pictures whose whole stream does not reach the quality that was asked."""
     lengths: dict[str, int] = field(default_factory=dict)
     """Lower end of a bin -> pictures."""
     psnr_db: dict[str, int] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class UnitReport:
             count(self.psnr_db, psnr_bin_db(expected_db))
             place = (row.source, row.key, size_bytes, self.index, self.samples)
             self.extremes.append(Extreme(round(expected_db, 2), *place))
+        self.short += row.is_short
         self.add_picture(one.length, size_bytes)
 
     def add_picture(self, length: int, size_bytes: int) -> None:
@@ -116,6 +119,7 @@ class Totals:
     pictures: int = 0
     errors: int = 0
     skipped: int = 0
+    short: int = 0
     tokens: int = 0
     size_bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -129,6 +133,7 @@ class Totals:
         self.pictures += report.pictures
         self.errors += len(report.errors)
         self.skipped += report.skipped
+        self.short += report.short
         self.tokens += report.tokens
         self.size_bytes += report.size_bytes
         self.reasons.update(error["reason"] for error in report.errors)
@@ -159,6 +164,7 @@ class Totals:
             "errors": self.errors,
             "error_reasons": dict(self.reasons.most_common()),
             "skipped": self.skipped,
+            "short_of_quality": self.short,
             "tokens": self.tokens,
             "size_bytes": self.size_bytes,
             "tokens_per_picture": round(self.tokens / each, 2),

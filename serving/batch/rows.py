@@ -31,6 +31,8 @@ class Row:
     sequence: TokenSequence | None = None
     failure: Failure | None = None
     fields: Mapping[str, bytes] = field(default_factory=dict)
+    is_short: bool = False
+    """The whole stream does not reach the quality that was asked."""
 
 
 KEY_REPEATED = Failure("KEY_REPEATED", "what an earlier picture becomes has this place; keys must differ")

@@ -12,7 +12,6 @@ bench       load on a server
 tune        measures this machine and prints settings
 admin       changes to a running server; keys makes keys for one
 files       what is read and what is written: plans, `-`, atomic files
-shortfall   words for a quality that is not reached
 report      what the user sees: lines, JSON, progress bar, exit code
 closed_pipe what becomes of a command whose reader has gone
 flags       flags that several commands share

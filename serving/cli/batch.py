@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, cast
 
 import typer
@@ -101,4 +102,16 @@ def batch_encode(
             tolerance=Tolerance(fail_fast, max_error_rate),
             metering=Metering(metrics_port, metrics_textfile, pushgateway),
         )
+    if totals.short:
+        _warn_of_shortfall(totals.short, totals.pictures, options)
     raise batch_flags.end(out, totals, as_json=as_json)
+
+
+def _warn_of_shortfall(short: int, pictures: int, options: EncodeOptions) -> None:
+    """One line, however many there are."""
+    asked = f"{options.min_psnr_db:g} dB"
+    if options.mode == "fast":
+        what = f"are not expected to reach {asked} at coverage {options.coverage:g}"
+    else:
+        what = f"do not reach {asked}"
+    print(f"warning: {short} of {pictures} pictures {what}: all their tokens are kept", file=sys.stderr)

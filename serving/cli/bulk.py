@@ -14,7 +14,7 @@ from serving.cli.connection import Connection, server_failures
 from serving.cli.files import STREAM_ENDING, Job, plan_folders, read_input
 from serving.cli.local import encoded_facts
 from serving.cli.report import EXIT_FAILURE, Result, run_each
-from serving.cli.shortfall import expected_shortfall
+from serving.shortfall import expected_shortfall
 from tokenizer.errors import TokenizerError
 
 if TYPE_CHECKING:

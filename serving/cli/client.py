@@ -14,7 +14,7 @@ from serving.cli.connection import Connection, server_failures
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.local import encoded_facts, single_file, size_facts, stream_facts
 from serving.cli.report import Result, run_jobs, tell_facts
-from serving.cli.shortfall import expected_shortfall
+from serving.shortfall import expected_shortfall
 from tokenizer.errors import TokenizerError
 from tokenizer.sequence import TokenSequence
 

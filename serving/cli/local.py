@@ -12,7 +12,7 @@ from serving.cli import flags
 from serving.cli.encode_set import run_set
 from serving.cli.files import STREAM_ENDING, Job, plan_jobs
 from serving.cli.report import EXIT_OK, Result, run_jobs, tell_facts
-from serving.cli.shortfall import measured_shortfall
+from serving.shortfall import measured_shortfall
 from tokenizer.bitstream import VERSIONS, header_size_bytes
 from tokenizer.budget import TokenBudget, choose_length
 from tokenizer.canvas import Size, choose_canvas

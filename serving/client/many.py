@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from serving.client.errors import (
+    Cancelled,
     DeadlineExceeded,
     Overloaded,
     ServerFault,
@@ -116,7 +117,7 @@ class Bulk:
 
     def pause_s(self, error: ServiceError) -> float:
         """How long to wait before a new stream. Raises the error if a new one would not help."""
-        is_passing = isinstance(error, Unavailable) or (
+        is_passing = isinstance(error, Unavailable | Cancelled) or (
             isinstance(error, Overloaded) and error.retry_after_s is not None
         )
         if not is_passing or self._resumes >= self._max_resumes:

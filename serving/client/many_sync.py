@@ -114,9 +114,17 @@ def _receive(
         if not bulk.is_waiting and not isinstance(error, ServerFault):
             return None
         time.sleep(bulk.pause_s(error))
-    stream = _Stream(open_stream)
+        stream = _reopened(open_stream, error)
     for message in bulk.unanswered:
         stream.send(message)
     if is_exhausted:
         stream.half_close()
     return stream
+
+
+def _reopened(open_stream: OpenStream, broken: ServiceError) -> _Stream:
+    """A new stream. Raises what ended the last one where that was a client that somebody closed."""
+    try:
+        return _Stream(open_stream)
+    except ValueError:  # what grpc has for a closed channel
+        raise broken from None

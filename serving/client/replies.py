@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from serving.client.errors import ServerFault, ServiceError, item_error
 from tessera.v1 import model_service_pb2 as model_pb
@@ -51,7 +52,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a server accepts; 0 where it does not say."""
+    """What a server accepts; 0 where it does not say, or has no such limit."""
 
     max_request_size_bytes: int
     max_response_size_bytes: int
@@ -70,6 +71,13 @@ class Limits:
     max_stream_window_item_count: int
     max_bulk_stream_count: int
     stream_idle_timeout_s: float
+    max_concurrent_truncate_count: int
+    max_connection_stream_count: int
+    max_connection_age_s: float
+    image_decode_timeout_s: float
+    max_pictures_per_s: float
+    max_megapixels_per_s: float
+    rate_limit_burst_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,21 +169,27 @@ def model_info(model: model_pb.Model) -> ModelInfo:
 
 def server_info(reply: model_pb.GetServerInfoResponse) -> ServerInfo:
     """Versions, formats and limits of GetServerInfoResponse."""
-    told = reply.limits
-    names = set(Limits.__dataclass_fields__) - {"default_deadline_s", "stream_idle_timeout_s"}
-    limits = Limits(
-        **{name: getattr(told, name) for name in names},
-        default_deadline_s=told.default_deadline.ToNanoseconds() / 1e9,
-        stream_idle_timeout_s=told.stream_idle_timeout.ToNanoseconds() / 1e9,
-    )
     return ServerInfo(
         server_version=reply.server_version,
         codestream_versions=tuple(reply.codestream_versions),
         input_formats=_format_names(reply.input_formats),
         output_formats=_format_names(reply.output_formats),
-        limits=limits,
+        limits=_limits(reply.limits),
         ready=reply.ready,
     )
+
+
+def _limits(told: model_pb.Limits) -> Limits:
+    """Each limit by the name of its field; durations in seconds."""
+    values: dict[str, Any] = {field.name: getattr(told, field.name) for field in told.DESCRIPTOR.fields}
+    named = {
+        f"{name}_s" if isinstance(value, Duration) else name: _number(value) for name, value in values.items()
+    }
+    return Limits(**named)
+
+
+def _number(value: Any) -> Any:
+    return value.ToNanoseconds() / 1e9 if isinstance(value, Duration) else value
 
 
 def _many_error(reply: Any) -> ServiceError | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 Registry = CollectorRegistry
@@ -21,6 +23,12 @@ class SecurityMetrics:
         self._worker_restarts = Counter(
             "tessera_worker_restarts_total", "Worker processes replaced.", ["pool"], registry=registry
         )
+        self._last_reload_successful = Gauge(
+            "tessera_security_files_last_reload_successful",
+            "1 if the files are what is in force, 0 while they are no good.",
+            ["files"],
+            registry=registry,
+        )
         for reason in AUTH_FAILURES:
             self._auth_failures.labels(reason)
         self._worker_restarts.labels("decode")
@@ -36,6 +44,10 @@ class SecurityMetrics:
     def worker_restarted(self, pool: str) -> None:
         """A process died and another takes its place."""
         self._worker_restarts.labels(pool).inc()
+
+    def follow_files(self, files: str, is_current: Callable[[], bool]) -> None:
+        """Show from now on, at each scrape, whether these files (certificates or keys) are in force."""
+        self._last_reload_successful.labels(files).set_function(is_current)
 
     def tls_changed(self, not_after_s: float, *, taken: bool) -> None:
         """New TLS files: taken over, or left because they are no good."""

@@ -17,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from serving.metrics import sets
 from serving.metrics.declare import Declare, create_series
@@ -29,7 +29,6 @@ from serving.status import INVALID_REASONS
 # A `_created` gauge beside every counter and histogram would double the scrape, and nobody reads them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 Rpc = tuple[str, str, str]
 """grpc_type, grpc_service, grpc_method."""
 
@@ -53,9 +52,10 @@ class Metrics:
         self._create_rpc_series((*rpcs, sets.UNKNOWN_RPC))
         self._create_method_series()
 
-    def exposition(self) -> bytes:
-        """What /metrics answers."""
-        return generate_latest(self.registry)
+    def exposition(self, accept: str = "") -> tuple[str, bytes]:
+        """Content type and body of /metrics, in a form that is accepted; only OpenMetrics has exemplars."""
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(self.registry)
 
     def serve_also(self, rpcs: Iterable[Rpc]) -> None:
         """Further RPCs, of another port of the same server."""
@@ -76,10 +76,10 @@ class Metrics:
         """An RPC reached the server."""
         self._started.labels(*rpc).inc()
 
-    def rpc_handled(self, rpc: Rpc, code: grpc.StatusCode, seconds: float) -> None:
-        """An RPC ended, in any way."""
+    def rpc_handled(self, rpc: Rpc, code: grpc.StatusCode, seconds: float, trace_id: str = "") -> None:
+        """An RPC ended, in any way; with a trace, it becomes the example of its bucket."""
         self._handled.labels(*rpc, sets.code_name(code)).inc()
-        self._handling.labels(*rpc).observe(seconds)
+        self._handling.labels(*rpc).observe(seconds, {"trace_id": trace_id} if trace_id else None)
 
     def message_received(self, rpc: Rpc) -> None:
         """A request message came in."""

@@ -60,7 +60,7 @@ def test_the_health_check_follows_readiness(run_stage: Stage, monkeypatch: pytes
     shell_free = check.text.removeprefix("CMD ")
     argv = type(check)("CMD", {}, shell_free).argv
     assert argv is not None and argv[0] == "python"
-    probes = Probes("127.0.0.1", 0, exposition=lambda: b"")
+    probes = Probes("127.0.0.1", 0, exposition=lambda accept: ("text/plain", b""))
     probes.start()
     monkeypatch.setenv("TESSERA_METRICS_PORT", str(probes.port))
 

@@ -219,7 +219,7 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metric() -> None:
     (rule,) = values["rules"]["custom"]
     assert patch["value"]["pods"]["metric"]["name"] == rule["name"]["as"]
     series = rule["seriesQuery"].partition("{")[0]
-    exposition = Metrics(public_rpcs().values()).exposition().decode()
+    exposition = Metrics(public_rpcs().values()).exposition()[1].decode()
     assert f"# TYPE {series.removesuffix('_bucket')} histogram" in exposition
 
 

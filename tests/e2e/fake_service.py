@@ -13,7 +13,8 @@ import grpc
 from google.rpc import status_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from serving.status import STATUS_DETAILS_KEY, InvalidRequest, StatusError, failure_of, trailing_metadata
+from serving.rich_status import STATUS_DETAILS_KEY, trailing_metadata
+from serving.status import InvalidRequest, StatusError, failure_of
 from tessera.v1 import model_service_pb2 as model_pb
 from tessera.v1 import model_service_pb2_grpc as model_grpc
 from tessera.v1 import tokenizer_service_pb2 as pb

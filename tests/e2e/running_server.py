@@ -55,8 +55,9 @@ class Running:
     def client(self, **kwargs) -> TokenizerClient:
         return TokenizerClient(self.server.target, **kwargs)
 
-    def http(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.server.metrics_port}{path}", timeout=5) as reply:
+    def http(self, path: str, **headers: str) -> str:
+        url = f"http://127.0.0.1:{self.server.metrics_port}{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as reply:
             return reply.read().decode()
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -13,6 +13,7 @@ from running_server import Running
 
 from serving.client import AsyncTokenizerClient, ServiceError, TokenizerClient
 from serving.client.errors import (
+    Cancelled,
     DeadlineExceeded,
     FieldViolation,
     InvalidRequest,
@@ -106,10 +107,13 @@ def test_a_large_request_is_repeated_like_a_small_one(fake, connect):
         assert fake.service.calls == 3
 
 
-@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED])
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED],
+)
 def test_repeating_ends_after_four_attempts(fake, connect, code):
     fake.service.failures = [Failure(code)] * 10
-    with pytest.raises((Unavailable, Overloaded)) as caught:
+    with pytest.raises((Unavailable, Overloaded, Cancelled)) as caught:
         connect(fake.target).encode(PICTURE)
     assert caught.value.code is code
     assert fake.service.calls == MOST_ATTEMPTS
@@ -280,6 +284,24 @@ def test_cancelling_a_task_cancels_the_call_on_the_server(fake, server_loop):
 
         blocking.run(leave())
         eventually(fake.service.cancelled.is_set)
+
+
+def test_a_call_that_its_own_task_cancels_is_not_repeated(fake, server_loop):
+    with Blocking(server_loop, fake.target) as blocking:
+        fake.service.gate.clear()
+
+        async def leave() -> None:
+            task = asyncio.create_task(blocking.client.encode(PICTURE))
+            while not fake.service.calls:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # The policy waits for at most 0.05 s before the second attempt.
+            await asyncio.sleep(0.3)
+
+        blocking.run(leave())
+        assert fake.service.calls == 1
 
 
 def test_an_async_client_belongs_to_the_loop_it_was_made_in(fake, server_loop):

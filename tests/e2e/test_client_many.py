@@ -13,6 +13,7 @@ from fake_service import WINDOW, Failure, eventually, stream_of
 
 from serving.client import TokenizerClient, many
 from serving.client.errors import (
+    Cancelled,
     DeadlineExceeded,
     InvalidRequest,
     RequestTooLarge,
@@ -118,6 +119,23 @@ def test_an_item_that_a_leaving_server_refuses_is_sent_to_the_next(fake, connect
     fake.service.breaks = [Draining("shutting down")]
     assert list(connect(fake.target).encode_many(pictures(6))) == streams(6)
     assert len(fake.service.streams) == 2
+
+
+@pytest.mark.usefixtures("quick_resumes")
+def test_a_stream_that_meets_a_server_in_its_last_instant_is_opened_again(fake, connect):
+    fake.service.failures = [Failure(grpc.StatusCode.CANCELLED)] * 2
+    assert list(connect(fake.target).encode_many(pictures(6))) == streams(6)
+
+
+@pytest.mark.usefixtures("quick_resumes")
+def test_a_client_that_is_closed_ends_its_bulk_calls(fake):
+    client = TokenizerClient(fake.target)
+    results = client.encode_many(Source(50))
+    next(results)
+    fake.service.gate.clear()
+    client.close()
+    with pytest.raises(Cancelled):
+        list(results)
 
 
 @pytest.mark.usefixtures("quick_resumes")

@@ -12,6 +12,7 @@ import grpc
 import pytest
 from certificates import TlsFolder, authority
 from key_files import caller, write_keys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from promql_names import ROOT, Need, alert_rules, needs, panel_queries
 from running_server import Running, StartServer
 
@@ -106,6 +107,15 @@ def test_every_metric_of_ours_is_on_the_dashboard(equipped):
     shown = {need.metric for expr in panel_queries().values() for need in needs(expr)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown} | shown
     assert set(described(equipped.http("/metrics"))) - families == set()
+
+
+def test_openmetrics_has_the_same_series_as_the_text_form(equipped):
+    page = equipped.http("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    families = text_string_to_metric_families(page)
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))) for one in families for sample in one.samples
+    }
+    assert found == set(equipped.samples())
 
 
 def test_promtool_finds_nothing_to_complain_about(equipped):

@@ -200,9 +200,11 @@ def test_a_broken_keys_file_keeps_the_old_keys_and_is_counted(start_with_keys, k
         for number, text in enumerate(("", good.entry[:40], "[[keys]]\nname = 'x'"), start=1):
             keys_file.write_text(text)
             running.expect(number, "tessera_auth_keys_reload_failures_total")
+            running.expect(0, "tessera_security_files_last_reload_successful", files="keys")
             encode(stub, png, good.metadata)
         write_keys(keys_file, good, caller("other"))
         running.expect(2, "tessera_auth_keys")
+        running.expect(1, "tessera_security_files_last_reload_successful", files="keys")
         encode(stub, png, good.metadata)
 
 
@@ -276,6 +278,22 @@ def test_the_default_limit_holds_for_keys_without_one_of_their_own(start_with_ke
         assert refusal(lambda: encode(stub, png, usual.metadata))[1] == "RATE_LIMITED"
         for _ in range(5):
             encode(stub, png, trusted.metadata)
+
+
+def test_a_caller_is_told_the_rates_of_its_own_key(start_with_keys):
+    usual, fast = caller("usual"), caller("fast", pictures_per_s=50, megapixels_per_s=8, burst_s=2)
+    running = start_with_keys(usual, fast, rate_limit_pictures_per_s=4)
+    told = []
+    with stubs(running) as stub:
+        for one in (usual, fast):
+            info = stub.models.GetServerInfo(
+                model_service_pb2.GetServerInfoRequest(), metadata=one.metadata, timeout=10
+            )
+            limits = info.limits
+            told.append(
+                (limits.max_pictures_per_s, limits.max_megapixels_per_s, limits.rate_limit_burst.seconds)
+            )
+    assert told == [(4, 0, 5), (50, 8, 2)]
 
 
 def test_a_reload_refills_no_bucket_whose_limits_stay(start_with_keys, keys_file, png):

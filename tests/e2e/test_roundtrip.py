@@ -245,6 +245,7 @@ def test_a_bomb_is_refused_from_its_header(running, client, bomb_png):
     with pytest.raises(InvalidRequest) as caught:
         client.encode(bomb_png)
     assert caught.value.reason == "IMAGE_TOO_LARGE"
+    assert int(caught.value.metadata["width_px"]) > int(caught.value.metadata["limit"]) == 16_384
     assert running.tokenizer.calls == []
 
 
@@ -255,6 +256,7 @@ def test_a_declared_format_must_be_true(client, png):
     with pytest.raises(InvalidRequest) as caught:
         client._call(client._tokenizer.Encode, request)
     assert caught.value.reason == "IMAGE_FORMAT_MISMATCH"
+    assert (caught.value.metadata["declared"], caught.value.metadata["sniffed"]) == ("JPEG", "PNG")
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (4, 4, 2), (4, 5, 3), (-4, -4, 3), (2**31 - 1, 2**31 - 1, 3)])

@@ -179,8 +179,11 @@ def test_a_broken_rotation_is_counted_and_the_old_certificate_serves_on(start_se
     before = running.sample(NOT_AFTER)
     folder.key.write_bytes(ca.issue("somebody else's key").key_pem)
     running.expect(1, "tessera_tls_rotation_failures_total")
+    running.expect(0, "tessera_security_files_last_reload_successful", files="certificates")
     assert ask(running, ca).ready
     running.expect(before, NOT_AFTER)
+    folder.put(ca.issue("good again", days=50))
+    running.expect(1, "tessera_security_files_last_reload_successful", files="certificates")
 
 
 def test_the_ca_of_clients_rotates_too(start_server, folder, ca):

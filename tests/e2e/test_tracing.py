@@ -85,6 +85,16 @@ def test_a_span_continues_the_trace_of_the_caller_and_names_the_rpc(traced, span
     }
 
 
+def test_the_time_of_a_traced_rpc_has_its_trace_as_exemplar(traced, spans, stub, png):
+    stub.Encode(encode_request(png), metadata=(TRACEPARENT,))
+    rpc_span(traced, spans)
+    page = traced.http("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    (line,) = (line for line in page.splitlines() if TRACE_ID in line)
+    assert line.startswith("grpc_server_handling_seconds_bucket{") and 'grpc_method="Encode"' in line
+    assert f'# {{trace_id="{TRACE_ID}"}} ' in line
+    assert TRACE_ID not in traced.http("/metrics")
+
+
 def test_each_stage_is_a_child_within_the_time_of_its_rpc(traced, spans, stub, png):
     reply = stub.Encode(encode_request(png))
     stub.Decode(pb.DecodeRequest(codestream=reply.codestream.data))

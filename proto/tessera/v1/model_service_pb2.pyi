@@ -74,7 +74,7 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., codestream_versions: _Optional[_Iterable[int]] = ..., input_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., output_formats: _Optional[_Iterable[_Union[_types_pb2.ImageFormat, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., ready: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count", "max_stream_window_item_count", "max_bulk_stream_count", "stream_idle_timeout")
+    __slots__ = ("max_request_size_bytes", "max_response_size_bytes", "max_image_size_bytes", "max_image_area_px", "max_image_side_px", "max_codestream_size_bytes", "max_canvas_area_px", "max_preview_count", "max_concurrent_rpc_count", "max_queue_item_count", "max_queue_size_bytes", "max_batch_item_count", "default_deadline", "max_realism_step_count", "max_stream_window_item_count", "max_bulk_stream_count", "stream_idle_timeout", "max_concurrent_truncate_count", "max_connection_stream_count", "max_connection_age", "image_decode_timeout", "max_pictures_per_s", "max_megapixels_per_s", "rate_limit_burst")
     MAX_REQUEST_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_RESPONSE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,13 @@ class Limits(_message.Message):
     MAX_STREAM_WINDOW_ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
     MAX_BULK_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
     STREAM_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENT_TRUNCATE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONNECTION_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONNECTION_AGE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_DECODE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_PICTURES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_MEGAPIXELS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    RATE_LIMIT_BURST_FIELD_NUMBER: _ClassVar[int]
     max_request_size_bytes: int
     max_response_size_bytes: int
     max_image_size_bytes: int
@@ -109,4 +116,11 @@ class Limits(_message.Message):
     max_stream_window_item_count: int
     max_bulk_stream_count: int
     stream_idle_timeout: _duration_pb2.Duration
-    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ..., max_stream_window_item_count: _Optional[int] = ..., max_bulk_stream_count: _Optional[int] = ..., stream_idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_concurrent_truncate_count: int
+    max_connection_stream_count: int
+    max_connection_age: _duration_pb2.Duration
+    image_decode_timeout: _duration_pb2.Duration
+    max_pictures_per_s: float
+    max_megapixels_per_s: float
+    rate_limit_burst: _duration_pb2.Duration
+    def __init__(self, max_request_size_bytes: _Optional[int] = ..., max_response_size_bytes: _Optional[int] = ..., max_image_size_bytes: _Optional[int] = ..., max_image_area_px: _Optional[int] = ..., max_image_side_px: _Optional[int] = ..., max_codestream_size_bytes: _Optional[int] = ..., max_canvas_area_px: _Optional[int] = ..., max_preview_count: _Optional[int] = ..., max_concurrent_rpc_count: _Optional[int] = ..., max_queue_item_count: _Optional[int] = ..., max_queue_size_bytes: _Optional[int] = ..., max_batch_item_count: _Optional[int] = ..., default_deadline: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_realism_step_count: _Optional[int] = ..., max_stream_window_item_count: _Optional[int] = ..., max_bulk_stream_count: _Optional[int] = ..., stream_idle_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_concurrent_truncate_count: _Optional[int] = ..., max_connection_stream_count: _Optional[int] = ..., max_connection_age: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., image_decode_timeout: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., max_pictures_per_s: _Optional[float] = ..., max_megapixels_per_s: _Optional[float] = ..., rate_limit_burst: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ...) -> None: ...

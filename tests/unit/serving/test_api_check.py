@@ -45,7 +45,7 @@ def test_the_api_as_it_is_passes(copy):
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("int32 max_preview_count = 8;", "int32 max_preview_count = 20;", "was deleted"),
+        ("int32 max_preview_count = 8;", "int32 max_preview_count = 40;", "was deleted"),
         ("int32 max_preview_count = 8;", "int64 max_preview_count = 8;", "changed type"),
         ("int32 max_preview_count = 8;", "int32 MaxPreviews = 8;", "lower_snake_case"),
         ("  int32 max_preview_count = 8;", "    int32   max_preview_count = 8;", "-    int32"),

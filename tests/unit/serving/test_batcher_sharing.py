@@ -30,7 +30,7 @@ async def start():
 
 def triggers(bench: Bench) -> dict[str, float]:
     """How many batches each trigger has sent off."""
-    text = bench.metrics.exposition().decode()
+    text = bench.metrics.exposition()[1].decode()
     start = 'tessera_batches_total{model="fake",op="encode",trigger="'
     lines = (line.removeprefix(start) for line in text.splitlines() if line.startswith(start))
     counts = {line.split('"')[0]: float(line.split()[-1]) for line in lines}
@@ -269,7 +269,7 @@ async def test_a_result_that_comes_with_the_cancel_is_counted_as_wasted(start):
     bench.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await held
-    text = bench.metrics.exposition().decode()
+    text = bench.metrics.exposition()[1].decode()
     series = 'tessera_wasted_compute_seconds_total{model="fake",op="encode"}'
     (line,) = (x for x in text.splitlines() if x.startswith(series))
     assert float(line.split()[-1]) > 0

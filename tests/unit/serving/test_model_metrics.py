@@ -25,7 +25,7 @@ def generation(metrics: Metrics, version: str = "1", digest: str = "ab") -> Mode
 
 
 def values(metrics: Metrics, name: str, **labels: str) -> list[float]:
-    families = text_string_to_metric_families(metrics.exposition().decode())
+    families = text_string_to_metric_families(metrics.exposition()[1].decode())
     return [
         sample.value
         for family in families

@@ -73,7 +73,7 @@ class Shelf:
         return self.opened[-1]
 
     def reloads(self, model: str, result: str) -> float:
-        text = self.metrics.exposition().decode()
+        text = self.metrics.exposition()[1].decode()
         start = f'tessera_model_reloads_total{{model="{model}",result="{result}"}} '
         (line,) = (line for line in text.splitlines() if line.startswith(start))
         return float(line.removeprefix(start))

@@ -84,3 +84,16 @@ def test_a_change_that_keeps_size_and_time_is_seen_by_its_new_file(pair):
     draft.replace(pair[0])
     files.refresh()
     assert files.value == b"2"
+
+
+def test_files_are_current_again_when_the_old_ones_come_back(pair):
+    reports: list[bool] = []
+    files = ReloadedFiles("pair", pair, equal, reports.append)
+    aside = pair[0].with_suffix(".aside")
+    pair[0].replace(aside)
+    for _ in range(3):
+        files.refresh(retry=True)
+        assert not files.is_current
+    aside.replace(pair[0])
+    files.refresh(retry=True)
+    assert files.is_current and reports == [False]

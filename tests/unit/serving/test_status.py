@@ -9,16 +9,22 @@ from types import ModuleType
 
 import grpc
 import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
 
 from serving import status
 from serving.limits import RETRY_PUSHBACK_KEY
+from serving.rich_status import rich_status, trailing_metadata
 from serving.status import (
     CALLER_CODES,
     INVALID_REASONS,
+    MAX_TEXT_CHARS,
     Draining,
+    ModelConflict,
+    ModelNotFound,
     StatusError,
+    StreamTooShort,
     failure_of,
-    trailing_metadata,
 )
 from tokenizer import errors
 
@@ -41,6 +47,39 @@ def test_a_client_that_may_try_again_at_once_is_told_a_millisecond() -> None:
     """Told 0, grpc's client destroys the attempt and makes no other one."""
     failure = failure_of(Draining("going", retry_after_s=0.0))
     assert dict(trailing_metadata(failure, "request"))[RETRY_PUSHBACK_KEY] == "1"
+
+
+def detail(error: Exception, kind: type[Message]) -> Message:
+    """The detail of this kind; fails if there is none."""
+    found = kind()
+    assert any(one.Unpack(found) for one in rich_status(failure_of(error), "request").details)
+    return found
+
+
+def test_facts_of_the_library_travel_as_metadata_in_printable_ascii_of_bounded_length() -> None:
+    error = errors.ImageTooLarge("too wide", width_px=9, told="\n\u00fc" + "x" * 9000)
+    found = detail(error, error_details_pb2.ErrorInfo).metadata
+    assert (found["width_px"], found["request_id"]) == ("9", "request")
+    assert found["told"].startswith("??x") and len(found["told"]) == MAX_TEXT_CHARS
+
+
+def test_a_model_that_is_not_found_is_named() -> None:
+    error = ModelNotFound("none", field="model", metadata={"name": "nobody@3"})
+    found = detail(error, error_details_pb2.ResourceInfo)
+    assert (found.resource_type, found.resource_name) == ("tessera.v1.Model", "nobody@3")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "subject"),
+    [
+        (errors.FingerprintMismatch("another model's"), "MODEL_MISMATCH", "codestream"),
+        (StreamTooShort("cut"), "CODESTREAM_TRUNCATED", "codestream"),
+        (ModelConflict("two contents"), "MODEL_CONFLICT", "model"),
+    ],
+)
+def test_a_failed_precondition_says_what_does_not_fit(error, reason, subject) -> None:
+    (found,) = detail(error, error_details_pb2.PreconditionFailure).violations
+    assert (found.type, found.subject, found.description) == (reason, subject, str(error))
 
 
 def kinds(base: type[Exception], module: ModuleType) -> Iterator[type[Exception]]:

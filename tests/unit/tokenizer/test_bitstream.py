@@ -109,16 +109,19 @@ def test_facts_that_do_not_fit_the_header_are_refused(change: dict, message: str
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "message", "byte_offset"),
     [
-        (b"", "at least 10"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(8), "not a Tessera stream"),
-        (b"\xd7\x62" + bytes(8), "not a Tessera stream"),
-        (b"\xd7\x50" + bytes(8), "version 0"),
-        (b"\xd7\x56" + bytes(8), "version 3"),
-        (b"\xd7\x53" + bytes(9), f"{MAX_HEADER_SIZE_BYTES} bytes, got 11"),
+        (b"", "at least 10", 0),
+        (b"\x89PNG\r\n\x1a\n" + bytes(8), "not a Tessera stream", 0),
+        (b"\xd7\x62" + bytes(8), "not a Tessera stream", 1),
+        (b"\xd7\x50" + bytes(8), "version 0", 1),
+        (b"\xd7\x56" + bytes(8), "version 3", 1),
+        (b"\xd7\x53" + bytes(9), f"{MAX_HEADER_SIZE_BYTES} bytes, got 11", 11),
     ],
 )
-def test_error_says_what_is_wrong_with_the_bytes(data: bytes, message: str) -> None:
-    with pytest.raises(BitstreamError, match=message):
+def test_error_says_what_is_wrong_with_the_bytes_and_where(
+    data: bytes, message: str, byte_offset: int
+) -> None:
+    with pytest.raises(BitstreamError, match=message) as caught:
         unpack(data)
+    assert caught.value.facts == {"byte_offset": byte_offset}

@@ -53,14 +53,14 @@ def psnr_db(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
-def png(width: int, height: int, bits: int, colour_type: int, rows: bytes) -> bytes:
-    """A PNG written by hand, for kinds that Pillow does not write."""
+def png(width: int, height: int, bits: int, colour_type: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """A PNG written by hand, for kinds that Pillow does not write; `extra` are chunks before the pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 @pytest.mark.parametrize("format", LIBRARY_FORMATS)
@@ -75,8 +75,9 @@ def test_every_accepted_format_is_found_by_its_bytes_and_read(format: str) -> No
 
 @pytest.mark.parametrize("format", sorted(set(LIBRARY_FORMATS) - set(SERVICE_FORMATS)))
 def test_a_format_outside_the_allow_list_is_refused_before_its_decoder_runs(format: str) -> None:
-    with pytest.raises(ImageFormatUnsupported, match=f"{format} is not accepted"):
+    with pytest.raises(ImageFormatUnsupported, match=f"{format} is not accepted") as caught:
         read_image(file_bytes(photo(), format), formats=SERVICE_FORMATS)
+    assert caught.value.facts == {"sniffed": format, "accepted": ", ".join(SERVICE_FORMATS)}
 
 
 @pytest.mark.parametrize("data", [b"<!DOCTYPE html>", b"This is not an image", b"\0", b"8BPS" + bytes(60)])
@@ -250,13 +251,15 @@ def test_limits_are_inclusive_and_hold_per_call() -> None:
     data = file_bytes(photo(), "PNG")
     exact = ImageLimits(max_pixels=48 * 32, max_side_px=48, max_bytes=len(data))
     assert read_image(data, limits=exact).shape == (32, 48, 3)
-    for limits in (
-        ImageLimits(max_pixels=48 * 32 - 1),
-        ImageLimits(max_side_px=47),
-        ImageLimits(max_bytes=len(data) - 1),
+    sides = {"width_px": 48, "height_px": 32}
+    for limits, facts in (
+        (ImageLimits(max_pixels=48 * 32 - 1), sides | {"limit": 48 * 32 - 1}),
+        (ImageLimits(max_side_px=47), sides | {"limit": 47}),
+        (ImageLimits(max_bytes=len(data) - 1), {"size_bytes": len(data), "limit": len(data) - 1}),
     ):
-        with pytest.raises(ImageTooLarge):
+        with pytest.raises(ImageTooLarge) as caught:
             read_image(data, limits=limits)
+        assert caught.value.facts == facts
 
 
 def test_limits_below_one_are_refused() -> None:
@@ -322,3 +325,21 @@ def test_a_jpeg_of_a_thousand_scans_is_refused_before_they_are_decoded() -> None
     assert read_image(whole[:last] + scan * 20 + whole[-2:]).shape == (64, 64, 3)
     with pytest.raises(ImageCorrupt, match="may have 64 scans, got 1009"):
         read_image(whole[:last] + scan * 1000 + whole[-2:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [(b"zTXt", b"Comment\0\0"), (b"iTXt", b"Comment\0\1\0\0\0"), (b"iCCP", b"none\0\0")],
+    ids=["zTXt", "iTXt", "iCCP"],
+)
+def test_a_png_of_many_packed_texts_is_refused_before_they_are_unpacked(kind: bytes, head: bytes) -> None:
+    rows = zlib.compress(bytes(8 * 9))
+    text = png_chunk(kind, head + zlib.compress(bytes(2**20 - 1), 9))
+    assert read_image(png(8, 8, 8, 0, rows, 3 * text)).shape == (8, 8, 3)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageCorrupt, match="may have 16 packed texts and profiles, got 60"):
+            image_size(png(8, 8, 8, 0, rows, 60 * text))
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()

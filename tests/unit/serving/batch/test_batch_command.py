@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from batch_fakes import FACTS, InProcess, picture_file, pictures, write_tar, write_tree
 from cli_fakes import Ran, ThumbnailTokenizer
+from PIL import Image
 
 from serving.batch import decode_job, encode_job, engines, ray_engine, report_picture
 from serving.batch.errors import PackageMissing
@@ -58,6 +59,37 @@ def test_bad_pictures_end_in_3_and_are_only_counted_when_decoding(folder):
     assert "3 pictures" in encoded.out and "2 bad (see tokens/errors.jsonl)" in encoded.out
     decoded = Ran("batch", "decode", "tokens", "-o", "back")
     assert decoded.code == 0 and "none bad, 2 were bad before" in decoded.out
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("fast", "4 of 4 pictures are not expected to reach 29.5 dB at coverage 0.9"),
+        ("verify", "3 of 4 pictures do not reach 29.5 dB"),
+        ("exact", "3 of 4 pictures do not reach 29.5 dB"),
+    ],
+)
+def test_pictures_short_of_the_asked_quality_are_counted_in_one_warning(folder, monkeypatch, mode, said):
+    """The fake's curve ends at 30 dB less a margin of 1; its thumbnail of one colour is exact."""
+    write_tree(folder / "photos", 3)
+    Image.new("RGB", (12, 9), (90, 30, 60)).save(folder / "photos" / "flat.png")
+    command = ("batch", "encode", "photos", "-o", "tokens", "--min-psnr", "29.5", "--mode", mode)
+    command = (*command, "--shard-size", "2")
+    monkeypatch.setattr(engines, "LocalEngine", lambda workers: InProcess(stop_after=1))
+    assert Ran(*command).code != 0
+    monkeypatch.setattr(engines, "LocalEngine", lambda workers: InProcess())
+    ran = Ran(*command, "--json")
+    warnings = [line for line in ran.err.splitlines() if line.startswith("warning: ")]
+    assert (ran.code, warnings) == (0, [f"warning: {said}: all their tokens are kept"])
+    short = json.loads(ran.out)["short_of_quality"]
+    assert f"{short} of 4" in said
+    assert json.loads((folder / "tokens" / "report.json").read_text())["short_of_quality"] == short
+
+
+def test_a_quality_that_every_picture_is_expected_to_reach_is_no_warning(folder):
+    write_tree(folder / "photos", 3)
+    ran = Ran("batch", "encode", "photos", "-o", "tokens", "--min-psnr", "29", "--json")
+    assert (ran.code, json.loads(ran.out)["short_of_quality"]) == (0, 0) and "warning" not in ran.err
 
 
 def test_damaged_streams_end_in_3(folder):

@@ -8,8 +8,9 @@ from google.rpc import status_pb2
 
 from serving import status
 from serving.client.errors import FieldViolation, RateLimited, ServerFault, ServiceError, item_error
-from serving.status import STATUS_DETAILS_KEY, InvalidRequest, QueueFull, failure_of
-from serving.status import trailing_metadata as server_metadata
+from serving.rich_status import STATUS_DETAILS_KEY
+from serving.rich_status import trailing_metadata as server_metadata
+from serving.status import InvalidRequest, QueueFull, failure_of
 
 
 def as_item(error: Exception) -> ServiceError:

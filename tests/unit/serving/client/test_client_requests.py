@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from PIL import Image
 
 from serving.client import replies, requests
@@ -124,6 +125,10 @@ def test_values_from_a_newer_server_are_left_out_and_missing_ones_are_zero():
 
 
 def test_every_limit_of_the_wire_is_told():
-    wire = {field.name for field in model_pb.Limits.DESCRIPTOR.fields}
-    seconds = {"default_deadline", "stream_idle_timeout"}
-    assert (wire - seconds) | {f"{name}_s" for name in seconds} == set(replies.Limits.__dataclass_fields__)
+    fields = model_pb.Limits.DESCRIPTOR.fields
+    names = {f"{field.name}_s" if field.message_type else field.name for field in fields}
+    assert names == set(replies.Limits.__dataclass_fields__)
+    told = model_pb.Limits(max_connection_stream_count=416, max_connection_age=Duration(seconds=300))
+    limits = replies.server_info(model_pb.GetServerInfoResponse(limits=told)).limits
+    assert (limits.max_connection_stream_count, limits.max_connection_age_s) == (416, 300.0)
+    assert (limits.image_decode_timeout_s, limits.max_pictures_per_s) == (0, 0)
