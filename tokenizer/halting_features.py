@@ -126,4 +126,5 @@ def _block_mean(plane: Plane, side: int) -> Plane:
     total: Plane = plane.reshape(height // side, side, width).sum(1)
     while total.shape[1] > width // side:
         total = total[:, ::2] + total[:, 1::2]
-    return total / (side * side)
+    mean: Plane = total / np.float32(side * side)
+    return mean
