@@ -42,6 +42,7 @@ from serving.status import (
     StreamIdle,
     failure_of,
 )
+from serving.stream_writer import StreamWriter
 from serving.trace import RequestTrace, followers
 from serving.window import Item, Window
 
@@ -95,7 +96,7 @@ class _Stream:
         self._reply = reply
         self._turns = turns
         self._requests = requests
-        self._context = context
+        self._writer = StreamWriter(context)
         remaining_s = context.time_remaining()
         self._deadline = None if remaining_s is None else time.monotonic() + remaining_s
         self._window = Window(
@@ -252,7 +253,7 @@ class _Stream:
         timer = asyncio.timeout(self._service.config.stream_idle_timeout_s)
         try:
             async with timer:
-                await self._context.write(reply)
+                await self._writer.write(reply)
         except grpc.aio.InternalError as error:
             # The client left while this waited for it; gRPC's own cancel of the RPC comes a little later.
             raise asyncio.CancelledError from error

@@ -29,6 +29,7 @@ from serving.pipeline import Pipeline
 from serving.rate_limit import unpaid_if_shed
 from serving.rates import cut
 from serving.status import DeadlinePassed
+from serving.stream_writer import StreamWriter
 from serving.trace import RequestTrace
 from serving.wanted_model import wanted_model
 from tessera.v1 import tokenizer_service_pb2 as pb
@@ -94,15 +95,16 @@ class TokenizerServicer:
             header, metrics = replies.stream_header(encoded, pipeline.model), pipeline.metrics
         # The rest needs no model: a client that reads slowly does not keep one from leaving, nor in memory.
         del pipeline
-        await _write(header, context, trace)
+        writer = StreamWriter(context)
+        await _write(header, writer, trace)
         clock = _ChunkClock(self._metrics, trace)
         chunks = replies.stream_chunks(
             encoded.sequence, self._config.first_chunk_tokens, include_token_ids=command.include_token_ids
         )
         for chunk in chunks:
-            await _write(chunk, context, trace)
+            await _write(chunk, writer, trace)
             clock.tick()
-        await _write(replies.stream_trailer(encoded, trace), context, trace)
+        await _write(replies.stream_trailer(encoded, trace), writer, trace)
         metrics.stages("encode", trace.seconds)
 
     async def _decode(self, raw: bytes, trace: RequestTrace) -> pb.DecodeResponse:
@@ -127,7 +129,7 @@ class TokenizerServicer:
         with self._models.lease(*wanted_model(request)) as pipeline:
             with trace.measure("parse", "parsing"):
                 command = convert.parse_decode_stream(request, pipeline.model, self._config)
-            clock = _ChunkClock(self._metrics, trace)
+            clock, writer = _ChunkClock(self._metrics, trace), StreamWriter(context)
             for index, length in enumerate(command.lengths):
                 prefix = command.sequence.prefix(length)
                 picture = await pipeline.decode(prefix, command.form, command.realism, trace)
@@ -138,7 +140,7 @@ class TokenizerServicer:
                     last=index == len(command.lengths) - 1,
                     timings=replies.timings_message(trace),
                 )
-                await _write(preview, context, trace)
+                await _write(preview, writer, trace)
                 clock.tick()
             pipeline.metrics.stages("decode", trace.seconds)
 
@@ -222,10 +224,10 @@ class TokenizerServicer:
                 raise
 
 
-async def _write(message: Any, context: Context, trace: RequestTrace) -> None:
+async def _write(message: Any, writer: StreamWriter, trace: RequestTrace) -> None:
     """Send a message of a stream; waits while the client does not read."""
     with trace.measure("write", "streaming"):
-        await context.write(message)
+        await writer.write(message)
 
 
 def _count_encoded(encoded: Encoded, metrics: ModelMetrics) -> None:

@@ -61,3 +61,19 @@ def test_a_decode_whose_client_leaves_while_the_picture_is_written_was_wasted(
     running.eventually(lambda: running.sample("tessera_wasted_compute_seconds_total", op="decode") > 0)
     running.expect(1, "tessera_abandoned_requests_total", cause="deadline", stage="executing")
     running.expect(0, "tessera_in_flight_requests")
+
+
+def test_a_client_that_does_not_read_hears_in_the_end_how_its_stream_ended(start_server, photo, caplog):
+    running = start_server(default_deadline_s=0.5)
+    with running.client() as client:
+        data = client.encode(photo).to_bytes()
+    output = types.OutputFormat(format=types.IMAGE_FORMAT_RAW)
+    request = pb.DecodeRequest(codestream=data, output=output)
+    with running.channel() as channel:
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        stream = stub.DecodeStream(pb.DecodeStreamRequest(request=request, preview_token_counts=[1]))
+        running.expect(1, "tessera_abandoned_requests_total", method="DecodeStream", stage="streaming")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caplog.records == [], "no stack of gRPC in the log"
