@@ -78,6 +78,19 @@ def training_command() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
+def export_command(training_command: Callable[..., str]) -> Callable[..., str]:
+    """`training_command`, but heads are fitted in a fifth of the steps: how well they predict is asked in
+    test_halting_fit.py, of pictures enough for that."""
+
+    def run(*arguments: Any) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("training.halting.MIN_STEPS", 100)
+            return training_command(*arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(
     picture_folder: Path, training_command: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -91,13 +104,13 @@ def tiny_checkpoint(
 def tiny_artifact(
     tiny_checkpoint: Path,
     picture_folder: Path,
-    training_command: Callable[..., str],
+    export_command: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Folder of a tiny model: trained, head fitted and calibrated, exported, parity checked."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     arguments = ("--checkpoint", tiny_checkpoint, "--data", picture_folder, "--out", folder)
-    training_command("export", *arguments, "--name", "tiny", "--version", "0.0.1")
+    export_command("export", *arguments, "--name", "tiny", "--version", "0.0.1")
     return folder
 
 

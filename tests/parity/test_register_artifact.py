@@ -44,12 +44,12 @@ def register_checkpoint(
 def register_artifact(
     register_checkpoint: Path,
     picture_folder: Path,
-    training_command: Command,
+    export_command: Command,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("models") / "registers"
     arguments = ("--checkpoint", register_checkpoint, "--data", picture_folder, "--out", folder)
-    training_command("export", *arguments, "--name", "registers", "--version", "0.0.1")
+    export_command("export", *arguments, "--name", "registers", "--version", "0.0.1")
     return folder
 
 
