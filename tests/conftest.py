@@ -5,6 +5,7 @@ Nothing heavy is imported before a test asks for it: torch stays out of the suit
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -41,6 +42,16 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_collected_again() -> None:
+    """The collector looks at what a module makes, not at torch and the modules before.
+
+    Once torch is there, a whole collection takes up to a second, and a server asks for one at each reload.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
