@@ -6,13 +6,13 @@ Nothing heavy is imported before a test asks for it: torch stays out of the suit
 from __future__ import annotations
 
 import gc
-import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import few_threads  # noqa: F401 - before numpy
 import numpy as np
 import pytest
 from generated_pictures import PICTURES_PER_SPLIT, picture
@@ -29,15 +29,6 @@ PICTURE_SIZES = ((64, 64), (80, 64), (96, 80), (64, 96))
 # A busy machine must not fail a property; examples are the same on every run.
 settings.register_profile("tessera", deadline=None, derandomize=True, database=None)
 settings.load_profile("tessera")
-
-
-def pytest_configure() -> None:
-    """One thread for torch, here and in the processes that tests start, as most of what is trained is tiny.
-
-    A second one gains no time on it and spins while it waits: fits took three times the processor time, and
-    on a busy machine many times as long. numpy is there already; torch reads this when it comes.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
