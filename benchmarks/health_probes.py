@@ -2,7 +2,7 @@
 
     python -m benchmarks.health_probes TARGET METRICS_PORT INTERVAL_S
 
-Prints how long each probe took, and each failure, as JSON.
+Prints a line when it begins, and in the end how long each probe took, and each failure, as JSON.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     failures: list[str] = []
     with grpc.insecure_channel(target) as channel:
         cases = probes(channel, metrics_port)
+        print("probing", flush=True)
         while not stop.wait(interval_s):
             for name, probe in cases.items():
                 started_s = time.monotonic()

@@ -19,8 +19,6 @@ from benchmarks.server_process import ServerProcess
 
 _LINE = re.compile(r"(\w+)(?:\{(.*)\})? (\S+)")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-# The probing process imports gRPC first.
-_PROBER_START_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,8 @@ def probing(server: ServerProcess, interval_s: float = 1.0) -> Iterator[ProbeLog
     log = ProbeLog()
     command = [sys.executable, "-m", "benchmarks.health_probes", server.target, str(server.metrics_port)]
     with subprocess.Popen([*command, str(interval_s)], stdout=subprocess.PIPE, text=True) as child:
-        time.sleep(_PROBER_START_S)
+        assert child.stdout
+        child.stdout.readline()  # it imports gRPC first
         try:
             yield log
         finally:

@@ -43,7 +43,7 @@ from serving.load.summary import LoadReport, summarize
 
 MEMORY_BUDGET_MIB = 256
 LIGHT_SHARE = 0.3
-RECOVERY_S, QUICK_RECOVERY_S = 10.0, 4.0
+RECOVERY_S, QUICK_RECOVERY_S = 10.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,14 @@ Nothing heavy is imported before a test asks for it: torch stays out of the suit
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import few_threads  # noqa: F401 - before numpy
 import numpy as np
 import pytest
 from generated_pictures import PICTURES_PER_SPLIT, picture
@@ -31,6 +33,16 @@ settings.load_profile("tessera")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_old_is_collected_again() -> None:
+    """The collector looks at what a module makes, not at torch and the modules before.
+
+    Once torch is there, a whole collection takes up to a second, and a server asks for one at each reload.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +80,19 @@ def training_command() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
+def export_command(training_command: Callable[..., str]) -> Callable[..., str]:
+    """`training_command`, but heads are fitted in a fifth of the steps: how well they predict is asked in
+    test_halting_fit.py, of pictures enough for that."""
+
+    def run(*arguments: Any) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("training.halting.MIN_STEPS", 100)
+            return training_command(*arguments)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def tiny_checkpoint(
     picture_folder: Path, training_command: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
@@ -81,13 +106,13 @@ def tiny_checkpoint(
 def tiny_artifact(
     tiny_checkpoint: Path,
     picture_folder: Path,
-    training_command: Callable[..., str],
+    export_command: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """Folder of a tiny model: trained, head fitted and calibrated, exported, parity checked."""
     folder = tmp_path_factory.mktemp("models") / "tiny"
     arguments = ("--checkpoint", tiny_checkpoint, "--data", picture_folder, "--out", folder)
-    training_command("export", *arguments, "--name", "tiny", "--version", "0.0.1")
+    export_command("export", *arguments, "--name", "tiny", "--version", "0.0.1")
     return folder
 
 

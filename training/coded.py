@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from training.linear_codec import coefficients_of
 
 # Four of some 20 planes each.
 MOST_PASSES = 128
+# Crops that a process is handed at once.
+SHARE = 32
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,15 @@ def code_pictures(
     canvas: Size,
     workers: int | None = None,
 ) -> CodedSet:
-    """Code uint8[H, W, 3] crops of the canvas's size, on all cores."""
+    """Code uint8[H, W, 3] crops of the canvas's size, on all cores; a few are coded here."""
     arguments = (tables, contexts, canvas)
-    count = workers or os.cpu_count() or 1
+    count = min(workers or os.cpu_count() or 1, ceil(len(crops) / SHARE))
+    if count == 1:  # a fresh process takes seconds to import what it needs
+        _start_worker(*arguments)
+        return CodedSet([_code(crop) for crop in track(crops, "coding pictures")], canvas)
     # Forked children of a process with torch's threads may hang; fresh ones do not.
     with ProcessPoolExecutor(count, get_context("spawn"), _start_worker, arguments) as pool:
-        coded = track(pool.map(_code, crops, chunksize=16), "coding pictures", total=len(crops))
+        coded = track(pool.map(_code, crops, chunksize=SHARE), "coding pictures", total=len(crops))
         return CodedSet(list(coded), canvas)
 
 

@@ -101,7 +101,8 @@ def fit_head(
         head.linear.fit(curves.linear_psnr_db)
         head.features.fit(curves.features)
         head.blocks.fit(curves.blocks)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05)
+        # All parameters at once: 52 small ones take longer to be called one by one than to be changed.
+        optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3, weight_decay=0.05, foreach=True)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
         for _ in range(steps):
             loss = _loss(head, curves, torch.randint(len(curves), (BATCH_SIZE,)))

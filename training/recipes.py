@@ -39,7 +39,7 @@ def debug_tiny() -> TrainConfig:
     return TrainConfig(
         name="debug_tiny",
         linear=LinearCodecConfig(num_classes=4, num_iterations=4),
-        contexts=ContextConfig(pictures=16, rounds=1, questions=2000, steps=200),
+        contexts=ContextConfig(pictures=8, rounds=1, questions=2000, steps=50),
         model=ModelConfig(
             decoder_widths=(16, 32), decoder_depths=(1, 1), encoder_widths=(16,), encoder_depths=(1,)
         ),

@@ -58,11 +58,14 @@ def attach_refiner(
     refiner, state = load_refiner(checkpoint)
     walk = WalkFacts(float(refiner.config.noise_share), time_power, gain)
     artifact = ModelArtifact.load(folder)
+    is_int8 = artifact.config.precision == "int8"
+    if is_int8 and not sources:  # before the export, which takes its time
+        raise NoPicturesGiven(f"{artifact.config.name} is int8: give the data whose ranges the refiner takes")
     check_same_tokenizer(artifact, state["probe"].numpy())
     graph = export_refiner(refiner)
     parity_db = check_refiner_parity(refiner, graph)
     rounding: dict[str, Any] = {}
-    if artifact.config.precision == "int8":
+    if is_int8:
         graph, rounding = to_int8(graph, walk, artifact, state["config"], sources)
     facts = {
         **asdict(walk),
@@ -85,8 +88,6 @@ def to_int8(
     sources: tuple[str, ...],
 ) -> tuple[bytes, dict[str, Any]]:
     """The step in int8, and what the manifest says of it. Raises as `attach_refiner` does."""
-    if not sources:
-        raise NoPicturesGiven(f"{artifact.config.name} is int8: give the data whose ranges the refiner takes")
     canvas, tokenizer = Size(**config["canvas"]), ImageTokenizer(artifact)
     data = DataConfig(sources=sources, held_out_share=config["data"]["held_out_share"], limit=INT8_PICTURES)
     small = int8_refiner(graph, walk, tokenizer, load_pictures(data, "train"), canvas)

@@ -73,25 +73,35 @@ def _cover(layer: Floats, light: Floats, coverage: Floats, top: int, left: int) 
     part[...] = part * (1 - coverage[..., None]) + opaque * coverage[..., None]
 
 
+def _columns(one_end: float, other_end: float, half_px: float) -> slice:
+    """Those that something thin touches on its way from one end to the other."""
+    low, high = sorted((one_end, other_end))
+    first, last = int(np.floor(low - half_px)) - 2, int(np.ceil(high + half_px)) + 3
+    return slice(int(np.clip(first, 0, WIDTH_PX)), int(np.clip(last, 0, WIDTH_PX)))
+
+
 def _paint_blade(layer: Floats, rng: np.random.Generator, scale_px: float) -> None:
     foot, length = rng.uniform(-20, WIDTH_PX + 20), scale_px * rng.uniform(1.6, 4.2)
     lean, width = rng.normal(0, 0.45), scale_px * rng.uniform(0.03, 0.07)
     top = int(np.clip(HEIGHT_PX - length, 0, HEIGHT_PX - 2))
-    y, x = np.mgrid[top:HEIGHT_PX, 0:WIDTH_PX].astype(float)
+    columns = _columns(foot, foot + lean * length, width)
+    y, x = np.mgrid[top:HEIGHT_PX, columns].astype(float)
     share = np.clip((HEIGHT_PX - y) / length, 0, 1)
     off = x - foot - lean * length * share**1.8
     half = width * (1 - share) ** 0.6 + 1e-3
     green = mix(colour(0.03, 0.09, 0.015), colour(0.22, 0.36, 0.06), share * rng.uniform(0.4, 1.0))
     light = green * (0.8 + 0.35 * np.clip(off / half, -1, 1))[..., None]
-    _cover(layer, light, smoothstep(0.7, -0.7, np.abs(off) - half) * (share < 1), top, 0)
+    _cover(layer, light, smoothstep(0.7, -0.7, np.abs(off) - half) * (share < 1), top, columns.start)
 
 
 def _paint_stem(layer: Floats, rng: np.random.Generator, x0: float, y0: float, half_px: float) -> None:
     top = int(np.clip(y0, 0, HEIGHT_PX - 2))
-    y, x = np.mgrid[top:HEIGHT_PX, 0:WIDTH_PX].astype(float)
-    off = x - x0 - rng.normal(0, 26) * ((y - y0) / HEIGHT_PX) ** 2 * 3
+    sway = rng.normal(0, 26)
+    columns = _columns(x0, x0 + 3 * sway, half_px)
+    y, x = np.mgrid[top:HEIGHT_PX, columns].astype(float)
+    off = x - x0 - sway * ((y - y0) / HEIGHT_PX) ** 2 * 3
     light = colour(0.07, 0.17, 0.03) * (1 - 0.5 * np.clip(off / half_px, -1, 1))[..., None]
-    _cover(layer, light, smoothstep(0.7, -0.7, np.abs(off) - half_px), top, 0)
+    _cover(layer, light, smoothstep(0.7, -0.7, np.abs(off) - half_px), top, columns.start)
 
 
 def _paint_flower(layer: Floats, rng: np.random.Generator, x0: float, y0: float, radius_px: float) -> None:

@@ -89,8 +89,10 @@ def _paint_terrain(picture: Floats, heights: Floats, colours: Floats) -> NDArray
         seen = mix(sample(colours, y, x), haze, np.full(WIDTH_PX, 1 - np.exp(-depth / 2200)))
         foot = np.ceil(horizon + eye / depth * 620).astype(int)
         land = height > 0
-        painted = (rows >= top) & (rows < np.maximum(foot, 0)) & land
-        picture[painted] = np.broadcast_to(seen, picture.shape)[painted]
+        between = slice(max(int(top.min()), 0), max(int(foot.max()), 0))
+        painted = (rows[between] >= top) & (rows[between] < foot) & land
+        at, column = np.nonzero(painted)
+        picture[between][at, column] = seen[column]
         shore = np.where(land, np.maximum(shore, foot), shore)
     return shore
 

@@ -32,6 +32,12 @@ def sample(texture: Floats, y: Floats, x: Floats) -> Floats:
     return top * (1 - fy) + (texture[yb, xa] * (1 - fx) + texture[yb, xb] * fx) * fy
 
 
+def dot(a: Floats, b: Floats) -> Floats:
+    """Inner product along the last axis of three; numpy's own sum takes five times as long over so few."""
+    product: Floats = a * b
+    return product[..., 0] + product[..., 1] + product[..., 2]
+
+
 def mix(a: Floats, b: Floats, share: Floats) -> Floats:
     """a where share is 0, b where it is 1; share[...] against colours[..., 3]."""
     share = np.asarray(share)[..., None]

@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from scenes.optics import HEIGHT_PX, WIDTH_PX, Floats, colour, develop, fractal_noise, mix, sample, smoothstep
+from scenes.optics import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Floats,
+    colour,
+    develop,
+    dot,
+    fractal_noise,
+    mix,
+    sample,
+    smoothstep,
+)
 
 _LAMP = np.array([-4.0, 6.5, -2.5])
 _LAMP_RADIUS = 1.3
@@ -68,8 +79,8 @@ def _nearest_hit(origin: Floats, ray: Floats) -> tuple[Floats, NDArray[np.intp]]
 
 def _ball_distance(origin: Floats, ray: Floats, centre: Floats, radius: float) -> Floats:
     towards = centre - origin
-    along = np.sum(towards * ray, axis=-1)
-    inside = radius**2 - (np.sum(towards**2, axis=-1) - along**2)
+    along = dot(towards, ray)
+    inside = radius**2 - (dot(towards, towards) - along**2)
     near = along - np.sqrt(np.maximum(inside, 0))
     return np.where((inside > 0) & (near > 1e-4), near, np.inf)
 
@@ -80,13 +91,13 @@ def _lamp_light(point: Floats, normal: Floats) -> Floats:
     sunny = np.zeros(len(point))
     for offset in rng.normal(0, 0.5, (24, 3)):
         towards = _LAMP + offset * _LAMP_RADIUS - point
-        towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
+        towards /= np.sqrt(dot(towards, towards))[:, None]
         start = point + normal * 1e-3
         blocked = np.zeros(len(point), dtype=bool)
         for index, (_, radius, _, _) in enumerate(_BALLS):
             blocked |= np.isfinite(_ball_distance(start, towards, _centre(index), radius))
-        sunny += np.where(blocked, 0, np.clip(np.sum(towards * normal, axis=-1), 0, 1)) / 24
-    falloff = 42 / np.sum((_LAMP - point) ** 2, axis=-1)
+        sunny += np.where(blocked, 0, np.clip(dot(towards, normal), 0, 1)) / 24
+    falloff = 42 / dot(_LAMP - point, _LAMP - point)
     return (sunny * falloff)[:, None] * colour(1.35, 1.15, 0.9) + _open_sky(point, normal)[:, None] * colour(
         0.15, 0.18, 0.24
     )
@@ -97,8 +108,8 @@ def _open_sky(point: Floats, normal: Floats) -> Floats:
     seen = 0.6 + 0.4 * np.broadcast_to(normal, point.shape)[:, 1]
     for index, (_, radius, _, _) in enumerate(_BALLS):
         towards = _centre(index) - point
-        distance = np.linalg.norm(towards, axis=-1)
-        facing = np.clip(np.sum(towards * normal, axis=-1) / distance + 0.2, 0, 1)
+        distance = np.sqrt(dot(towards, towards))
+        facing = np.clip(dot(towards, normal) / distance + 0.2, 0, 1)
         seen = seen * np.where(distance > radius * 1.01, 1 - 0.8 * facing * (radius / distance) ** 2, 1)
     return seen
 
@@ -108,7 +119,7 @@ def _shade_ball(point: Floats, ray: Floats, centre: Floats, finish: str, bounces
     bumpy = _bump(normal, finish)
     mirrored = ray - 2 * np.sum(ray * bumpy, axis=-1, keepdims=True) * bumpy
     glint = np.clip(mirrored @ (_LAMP / np.linalg.norm(_LAMP)), 0, 1)
-    fresnel = (0.04 + 0.6 * (1 - np.clip(-np.sum(ray * normal, axis=-1), 0, 1)) ** 4)[:, None]
+    fresnel = (0.04 + 0.6 * (1 - np.clip(-dot(ray, normal), 0, 1)) ** 4)[:, None]
     if bounces == 0:
         return _skin(normal, finish) * (0.35 + 0.5 * np.clip(bumpy @ (_LAMP / 8), 0, 1)[:, None])
     if finish == "mirror":

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 from job_process import run, write_pictures
 
-UNITS, UNIT_PICTURES = 24, 3
+UNITS, MANY_UNITS, UNIT_PICTURES = 12, 24, 3
 
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough for 24 units of three."""
+    """Enough for twelve units of three."""
     return write_pictures(tmp_path_factory.mktemp("batch") / "pictures", UNITS * UNIT_PICTURES)
+
+
+@pytest.fixture(scope="session")
+def many_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough for 24 units of three: room for ten kills, and for a disk to get full."""
+    return write_pictures(tmp_path_factory.mktemp("batch") / "pictures", MANY_UNITS * UNIT_PICTURES)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def killed_and_resumed(out, source, options, kills: int, units: int) -> None:
 
 def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(tmp_path, pictures, undisturbed):
     out = tmp_path / "out"
-    killed_and_resumed(out, pictures, OPTIONS, 1, 24)
+    killed_and_resumed(out, pictures, OPTIONS, 1, 12)
     assert outputs(out) == outputs(undisturbed)
 
 
@@ -80,10 +80,10 @@ def test_a_killed_job_goes_on_and_ends_as_if_nothing_had_been(tmp_path, pictures
     ],
     ids=["parquet", "webdataset", "folder", "set"],
 )
-def test_ten_kills_at_random_moments_leave_the_output_of_an_undisturbed_job(tmp_path, pictures, options):
+def test_ten_kills_at_random_moments_leave_the_output_of_an_undisturbed_job(tmp_path, many_pictures, options):
     whole, out = tmp_path / "whole", tmp_path / "out"
-    assert run(pictures, "--out", whole, *OPTIONS, *options)[0] == 0
-    killed_and_resumed(out, pictures, (*OPTIONS, *options), KILLS, 24)
+    assert run(many_pictures, "--out", whole, *OPTIONS, *options)[0] == 0
+    killed_and_resumed(out, many_pictures, (*OPTIONS, *options), KILLS, 24)
     assert outputs(out) == outputs(whole)
     assert not (out / "wholes").exists()
 
@@ -93,11 +93,11 @@ def test_a_kill_while_the_final_report_is_written_is_made_good(tmp_path, picture
     job = start(pictures, "--out", out, *OPTIONS, code=DIES_AT_THE_REPORT)
     assert finish(job)[0] == -signal.SIGKILL
     before = reports(out)
-    assert len(before) == 24 and not (out / "report.json").exists() and drafts(out)
+    assert len(before) == 12 and not (out / "report.json").exists() and drafts(out)
     assert run(pictures, "--out", out, *OPTIONS)[0] == 0
     assert reports(out) == before and outputs(out) == outputs(undisturbed) and drafts(out) == []
     found, wanted = (json.loads((folder / "report.json").read_text()) for folder in (out, undisturbed))
-    assert found.pop("this_run")["pictures"] == 0 and wanted.pop("this_run")["pictures"] == 72
+    assert found.pop("this_run")["pictures"] == 0 and wanted.pop("this_run")["pictures"] == 36
     assert found == wanted
 
 
@@ -142,12 +142,12 @@ def test_a_disk_that_takes_no_more_ends_the_job_with_a_line(tmp_path):
 @pytest.mark.parametrize(
     "options", [(), ("--to", "webdataset"), ("--to", "folder"), ("--total-bytes", 20_000)], ids=str
 )
-def test_a_job_on_a_full_file_system_goes_on_once_there_is_room(tmp_path, pictures, options):
+def test_a_job_on_a_full_file_system_goes_on_once_there_is_room(tmp_path, many_pictures, options):
     whole, disk = tmp_path / "whole", tmp_path / "disk"
-    assert run(pictures, "--out", whole, *OPTIONS, *options)[0] == 0
+    assert run(many_pictures, "--out", whole, *OPTIONS, *options)[0] == 0
     disk.mkdir()
     with small_file_system(disk, "200k"):
-        code, _, errors = run(pictures, "--out", disk / "out", *OPTIONS, *options)
+        code, _, errors = run(many_pictures, "--out", disk / "out", *OPTIONS, *options)
         last = errors.splitlines()[-1]
         assert code == 1 and "No space left" in last and f"stays in {disk / 'out'}: make room" in last
         assert "Traceback" not in errors and drafts(disk / "out") == []
@@ -155,7 +155,7 @@ def test_a_job_on_a_full_file_system_goes_on_once_there_is_room(tmp_path, pictur
         assert written.items() < shards(whole).items()
         before = reports(disk / "out")
         mount(disk, "remount,size=64m")
-        assert run(pictures, "--out", disk / "out", *OPTIONS, *options)[0] == 0
+        assert run(many_pictures, "--out", disk / "out", *OPTIONS, *options)[0] == 0
         assert before.items() <= reports(disk / "out").items()
         assert outputs(disk / "out") == outputs(whole)
 

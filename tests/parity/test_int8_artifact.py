@@ -54,13 +54,18 @@ def test_int8_pictures_depend_on_neither_batch_nor_threads(
     """Bit for bit, before rounding to pixels: prefixes of other lengths and pictures stand beside each."""
     canvas = streams[0].canvas
     cut = [stream.prefix(length) for stream in streams for length in LENGTHS]
-    alone = [int8.decoder.run(**int8.decoder_inputs([one], canvas))["image"][0] for one in cut]
+    inputs = int8.decoder_inputs(cut, canvas)
+    basis = {name: inputs.pop(name) for name in ("vertical", "horizontal")}
+
+    def run(session: OnnxSession, rows: slice) -> np.ndarray:
+        return session.run(**{name: values[rows] for name, values in inputs.items()}, **basis)["image"]
+
+    alone = [run(int8.decoder, slice(at, at + 1))[0] for at in range(len(cut))]
     session = OnnxSession(int8.artifact.graphs["decoder.onnx"], num_threads=threads)
     for size in (1, 2, 3, 7, len(cut)):
         for start in range(0, len(cut), size):
-            batch = cut[start : start + size]
-            images = session.run(**int8.decoder_inputs(batch, canvas))["image"]
-            assert np.array_equal(images, alone[start : start + size])
+            batch = slice(start, start + size)
+            assert np.array_equal(run(session, batch), alone[batch])
 
 
 def test_the_int8_model_has_an_identity_of_its_own(

@@ -21,8 +21,7 @@ from tokenizer.quality import psnr_db
 from training import refiner_export
 from training.export import ParityError
 from training.int8_refiner import KEPT_FLOAT, MIN_HALVED, store_halves
-from training.realism import load_refiner
-from training.refiner_export import MIN_INT8_PARITY_PSNR_DB, export_refiner
+from training.refiner_export import MIN_INT8_PARITY_PSNR_DB
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +57,8 @@ def test_its_body_is_int8_and_large_floats_are_stored_as_halves(refined_int8: Pa
     assert {f"{name}.half" for name in KEPT_FLOAT} <= {tensor.name for tensor in large}
 
 
-def test_halves_change_a_step_by_less_than_a_grey_level(refiner_checkpoint: Path) -> None:
-    graph = export_refiner(load_refiner(refiner_checkpoint)[0])
+def test_halves_change_a_step_by_less_than_a_grey_level(refined_artifact: Path) -> None:
+    graph = (refined_artifact / REFINER).read_bytes()
     rng = np.random.default_rng(0)
     fidelity = (128 + 40 * rng.standard_normal((1, 3, 32, 32))).astype(np.float32)
     number = {"time": 0.25, "length": 40, "expected_mse": 300}
@@ -70,9 +69,12 @@ def test_halves_change_a_step_by_less_than_a_grey_level(refiner_checkpoint: Path
     assert np.abs(before - after).max() < 0.1
 
 
-def test_ranges_need_pictures(int8_artifact: Path, refiner_checkpoint: Path, tmp_path: Path) -> None:
+def test_ranges_need_pictures_which_is_said_before_anything_is_exported(
+    int8_artifact: Path, refiner_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from training.__main__ import attach
 
+    monkeypatch.delattr(refiner_export, "export_refiner")
     folder = Path(shutil.copytree(int8_artifact, tmp_path / "copy"))
     with pytest.raises(typer.BadParameter, match="tiny-int8 is int8: give the data"):
         attach(refiner=refiner_checkpoint, model=folder)
@@ -81,6 +83,7 @@ def test_ranges_need_pictures(int8_artifact: Path, refiner_checkpoint: Path, tmp
 
 def test_nothing_is_attached_where_rounding_costs_too_much(
     int8_artifact: Path,
+    refined_artifact: Path,
     refiner_checkpoint: Path,
     picture_folder: Path,
     tmp_path: Path,
@@ -94,6 +97,8 @@ def test_nothing_is_attached_where_rounding_costs_too_much(
                 tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
         return bytes(model.SerializeToString())
 
+    whole = (refined_artifact / REFINER).read_bytes()  # exported once already
+    monkeypatch.setattr(refiner_export, "export_refiner", lambda _: whole)
     monkeypatch.setattr(refiner_export, "int8_refiner", broken)
     folder = Path(shutil.copytree(int8_artifact, tmp_path / "copy"))
     with pytest.raises(ParityError, match="a walk in int8 agrees"):

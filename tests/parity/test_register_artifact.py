@@ -21,6 +21,7 @@ from tokenizer.errors import ArtifactError, BitstreamError, CodingUnsupported, I
 from tokenizer.model.register_tokenizer import RegisterConfig, RegisterTokenizer
 from tokenizer.quality import psnr_db
 from training.__main__ import export
+from training.checkpoint import config_from_dict, load_checkpoint
 from training.frozen_tokenizer import FrozenTokenizer
 from training.register_export import border_distance, check_register_parity, export_register_graphs
 
@@ -43,12 +44,12 @@ def register_checkpoint(
 def register_artifact(
     register_checkpoint: Path,
     picture_folder: Path,
-    training_command: Command,
+    export_command: Command,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     folder = tmp_path_factory.mktemp("models") / "registers"
     arguments = ("--checkpoint", register_checkpoint, "--data", picture_folder, "--out", folder)
-    training_command("export", *arguments, "--name", "registers", "--version", "0.0.1")
+    export_command("export", *arguments, "--name", "registers", "--version", "0.0.1")
     return folder
 
 
@@ -61,24 +62,35 @@ def batch(count: int, canvas: Size) -> np.ndarray:
     return np.stack([picture(seed, canvas.width_px, canvas.height_px) for seed in range(60, 60 + count)])
 
 
+def check_both_runtimes(model: RegisterTokenizer, graphs: dict[str, bytes]) -> None:
+    """On more canvases than the graphs were traced with."""
+    for canvas, count in ((Size(64, 64), 3), (Size(16, 16), 1), (Size(48, 96), 2)):
+        parity = check_register_parity(model, graphs, batch(count, canvas))
+        assert parity.equal_id_share > 0.9
+        assert parity.min_psnr_db > 60
+
+
 @pytest.mark.parametrize(
     ("levels", "patch_px"),
-    [
-        ((4, 4, 4, 4), 8),
-        ((8, 8, 8, 5, 5, 5), 16),
-        pytest.param((7, 5, 5, 5, 5), 16, marks=pytest.mark.slow),
-    ],
+    [((4, 4, 4, 4), 8), pytest.param((7, 5, 5, 5, 5), 16, marks=pytest.mark.slow)],
 )
 def test_both_runtimes_give_the_same_ids_and_pictures(levels: tuple[int, ...], patch_px: int) -> None:
     torch.manual_seed(1)
     sizes = RegisterConfig(levels, 12, width=64, encoder_depth=1, decoder_depth=1, patch_px=patch_px)
     model = RegisterTokenizer(sizes).eval()
     torch.nn.init.normal_(model.synthesis.pixels.weight, std=0.05)
-    graphs = export_register_graphs(model, batch(2, Size(64, 64)))
-    for canvas, count in ((Size(64, 64), 3), (Size(16, 16), 1), (Size(48, 96), 2)):
-        parity = check_register_parity(model, graphs, batch(count, canvas))
-        assert parity.equal_id_share > 0.9
-        assert parity.min_psnr_db > 60
+    check_both_runtimes(model, export_register_graphs(model, batch(2, Size(64, 64))))
+
+
+def test_both_runtimes_give_the_same_for_a_trained_model_of_two_bytes(
+    register_checkpoint: Path, register_artifact: Path
+) -> None:
+    state = load_checkpoint(register_checkpoint)
+    sizes = config_from_dict(state["config"]).model
+    assert isinstance(sizes, RegisterConfig) and sizes.bytes_per_register == 2
+    model = RegisterTokenizer(sizes).eval()
+    model.load_state_dict(state["average"])
+    check_both_runtimes(model, ModelArtifact.load(register_artifact).graphs)
 
 
 def test_a_register_on_a_border_has_no_distance_to_it() -> None:

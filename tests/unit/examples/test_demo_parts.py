@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from contact_sheet import CELL_PX, Cell, Row, draw_sheet
-from scenes import landscape, scenes
+from scenes import landscape
 from webp_peer import best_webp
 
 from tokenizer.quality import psnr_db
 
-
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, np.ndarray]:
-    return scenes()
+Scenes = dict[str, np.ndarray]
 
 
 def test_scenes_are_three_different_pictures_and_the_same_on_every_run(
-    pictures: dict[str, np.ndarray],
+    generated_scenes: Scenes,
 ) -> None:
-    assert list(pictures) == ["landscape", "still life", "flowers"]
-    for pixels in pictures.values():
+    assert list(generated_scenes) == ["landscape", "still life", "flowers"]
+    for pixels in generated_scenes.values():
         assert pixels.shape == (512, 768, 3) and pixels.dtype == np.uint8
-    assert (pictures["landscape"] == landscape()).all()
+    assert (generated_scenes["landscape"] == landscape()).all()
 
 
-def test_the_best_webp_keeps_to_the_bytes_and_gets_better_with_more(pictures: dict[str, np.ndarray]) -> None:
-    source = pictures["still life"][::4, ::4]
+def test_the_best_webp_keeps_to_the_bytes_and_gets_better_with_more(
+    generated_scenes: Scenes,
+) -> None:
+    source = generated_scenes["still life"][::4, ::4]
     found = [best_webp(source, size_bytes) for size_bytes in (64, 128, 512, 2048)]
     qualities = []
     for webp, size_bytes in zip(found, (64, 128, 512, 2048), strict=True):
@@ -37,8 +35,8 @@ def test_the_best_webp_keeps_to_the_bytes_and_gets_better_with_more(pictures: di
     assert qualities == sorted(qualities)
 
 
-def test_no_webp_has_24_bytes(pictures: dict[str, np.ndarray]) -> None:
-    assert best_webp(pictures["flowers"], 24) is None
+def test_no_webp_has_24_bytes(generated_scenes: Scenes) -> None:
+    assert best_webp(generated_scenes["flowers"], 24) is None
 
 
 def test_the_sheet_has_a_column_for_each_head_and_a_row_for_each_row() -> None:

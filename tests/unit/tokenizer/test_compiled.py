@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,20 +25,27 @@ def run(**environment: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_code_lies_where_numba_is_told_to_keep_it(tmp_path: Path) -> None:
-    folder, answers = run(NUMBA_CACHE_DIR=str(tmp_path), HOME=str(tmp_path / "home"))
-    assert Path(folder).parent == tmp_path
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where code was compiled into; tests that change it take a copy."""
+    home = tmp_path_factory.mktemp("compiled")
+    folder, answers = run(NUMBA_CACHE_DIR=str(home / "cache"), HOME=str(home / "home"))
     assert answers == "[1, 0]"
+    return Path(folder)
 
 
-def test_damaged_files_are_compiled_anew(tmp_path: Path) -> None:
-    environment = {"NUMBA_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path)}
-    before = run(**environment)
-    files = [file for file in tmp_path.rglob("*.nb?") if file.is_file()]
+def test_code_lies_where_numba_is_told_to_keep_it(made: Path) -> None:
+    assert made.parent.name == "cache"
+    assert not (made.parents[1] / "home").exists()
+
+
+def test_damaged_files_are_compiled_anew(made: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(made, tmp_path / made.name)
+    files = [file for file in copy.rglob("*.nb?") if file.is_file()]
     assert files
     for file in files:
         file.write_bytes(b"")
-    assert run(**environment) == before
+    assert run(NUMBA_CACHE_DIR=str(tmp_path), HOME=str(tmp_path)) == [str(copy), "[1, 0]"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -53,29 +61,23 @@ def test_no_home_at_all_is_no_error() -> None:
     assert answers == "[1, 0]"
 
 
-def test_code_that_can_only_be_read_is_copied_to_where_it_can_be_used(tmp_path: Path) -> None:
+def test_code_that_can_only_be_read_is_copied_to_where_it_can_be_used(made: Path, tmp_path: Path) -> None:
     image, cache = tmp_path / "image", tmp_path / "cache"
-    made, _ = run(NUMBA_CACHE_DIR=str(image), HOME="")
-    files = {file.name for file in image.rglob("*.nb?")}
+    files = {file.name for file in made.rglob("*.nb?")}
     assert files
     # As root may write everywhere, a file stands in for a folder that no new one can be made in.
-    Path(made).rename(tmp_path / "kept")
-    image.rmdir()
     image.write_bytes(b"")
-    shipped = tmp_path / "home" / ".cache" / Path(made).name
-    shipped.parent.mkdir(parents=True)
-    (tmp_path / "kept").rename(shipped)
+    shutil.copytree(made, tmp_path / "home" / ".cache" / made.name)
     folder, answers = run(NUMBA_CACHE_DIR=str(image), XDG_CACHE_HOME=str(cache), HOME=str(tmp_path / "home"))
     assert Path(folder).parent == cache
     assert {file.name for file in Path(folder).rglob("*.nb?")} == files
     assert answers == "[1, 0]"
 
 
-def test_code_for_a_named_processor_lies_apart_from_code_for_this_one(tmp_path: Path) -> None:
+def test_code_for_a_named_processor_lies_apart_from_code_for_this_one(made: Path, tmp_path: Path) -> None:
     cache = {"NUMBA_CACHE_DIR": str(tmp_path), "HOME": str(tmp_path)}
-    native, _ = run(**cache)
     portable, answers = run(**cache, NUMBA_CPU_NAME="generic")
-    assert portable != native
+    assert Path(portable).parent == tmp_path and Path(portable).name != made.name
     assert answers == "[1, 0]"
 
 

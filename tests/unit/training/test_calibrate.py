@@ -20,12 +20,12 @@ def calibrated(
     request: pytest.FixtureRequest,
     tiny_artifact: Path,
     picture_folder: Path,
-    training_command: Callable[..., str],
+    export_command: Callable[..., str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     out = tmp_path_factory.mktemp("models") / "calibrated"
     inputs = ("--model", tiny_artifact, "--data", picture_folder, "--limit", 8)
-    assert "calibrated_on" in training_command("calibrate", *inputs, "--out", out, *request.param)
+    assert "calibrated_on" in export_command("calibrate", *inputs, "--out", out, *request.param)
     return out
 
 

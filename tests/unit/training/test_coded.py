@@ -17,7 +17,7 @@ from tokenizer.contexts import EXACT_BELOW, FEATURE_MIN, HIDDEN_MAX
 from tokenizer.model import ModelConfig
 from tokenizer.range_form import RangeLayout
 from tokenizer.spectral import SpectralLayout
-from training.coded import CodedSet, code_picture
+from training.coded import SHARE, CodedSet, code_picture, code_pictures
 from training.coded_batches import draw_coding
 from training.config import ContextConfig, TrainConfig
 from training.context_model import fit_contexts, starting_tables
@@ -62,6 +62,18 @@ def test_a_kept_prefix_is_nearly_what_the_stream_decodes_to(
     # Between two passes it is interpolated; a short prefix of a poor model can lie far from either.
     assert np.median(ratios) == pytest.approx(1, abs=0.1)
     assert 0.5 < min(ratios) <= max(ratios) < 2
+
+
+def test_several_processes_code_what_one_does(layout: RangeLayout) -> None:
+    crops = [picture(seed, 64, 64) for seed in range(3)]
+    tables = (layout.spectral.tables, starting_tables(), CANVAS)
+    many = code_pictures(crops * (SHARE // 2), *tables, workers=2)
+    for at, wanted in enumerate(code_pictures(crops, *tables).pictures):
+        for found in many.pictures[at::3]:
+            assert all(
+                np.array_equal(getattr(found, field.name), getattr(wanted, field.name))
+                for field in dataclasses.fields(wanted)
+            )
 
 
 def test_coded_pictures_survive_their_file(coded: CodedSet, tmp_path: Path) -> None:

@@ -66,11 +66,11 @@ def test_the_config_holds_lengths_and_margins(tiny_tokenizer: ImageTokenizer) ->
 
 
 def test_the_linear_codec_can_be_exported_too(
-    tiny_checkpoint: Path, picture_folder: Path, training_command: Command, tmp_path: Path
+    tiny_checkpoint: Path, picture_folder: Path, export_command: Command, tmp_path: Path
 ) -> None:
     """It decodes to the inverse transform of its coefficients and nothing else."""
     inputs = ("--checkpoint", tiny_checkpoint, "--data", picture_folder)
-    training_command("export", *inputs, "--out", tmp_path / "linear", "--linear")
+    export_command("export", *inputs, "--out", tmp_path / "linear", "--linear")
     linear = ImageTokenizer.from_pretrained(tmp_path / "linear")
     assert linear.artifact.manifest["steps"] == 0
     canvas, tables = Size(64, 64), linear.artifact.tables
