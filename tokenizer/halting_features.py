@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tokenizer.canvas import Size
 from tokenizer.coding import Coding
+from tokenizer.products import one_thread_product
 from tokenizer.spectral import SpectralLayout
 
 BLOCK_PX = 16
@@ -74,7 +75,7 @@ def block_features(pixels: NDArray[np.uint8]) -> Plane:
     Per scale: energy, its direction three ways (horizontal against vertical, diagonal against both, and
     coherence of the structure tensor, Bigun & Granlund 1987), how peaked it is, and colour energy.
     """
-    planes = (pixels.reshape(-1, 3).astype(np.float32) @ OPPONENT).reshape(*pixels.shape[:2], 3)
+    planes = one_thread_product(pixels.reshape(-1, 3).astype(np.float32), OPPONENT).reshape(pixels.shape)
     luma, *colours = (np.ascontiguousarray(plane) for plane in np.moveaxis(planes, 2, 0))
     maps: list[Plane] = []
     side = BLOCK_PX

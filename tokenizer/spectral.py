@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tokenizer import falling_keys
 from tokenizer.canvas import DEFAULT_AREA_PX, Size
 from tokenizer.errors import ArtifactError
+from tokenizer.products import one_thread_product
 
 # Fixed-point fractions: log2-variance in 1/256 octave, frequency in 1/256 cycle, weights in 1/256.
 FRACTION_BITS = 8
@@ -310,7 +311,8 @@ class _Geometry:
     def band_energy(self, coefficients: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean energy around each knot, f64[3, J, J]; 0 where the canvas has no such frequency."""
         vertical, horizontal = self.vertical / ONE, self.horizontal / ONE
-        total = vertical.T @ np.square(coefficients, dtype=np.float64) @ horizontal
+        rows = one_thread_product(vertical.T, np.square(coefficients, dtype=np.float64))
+        total = one_thread_product(rows, horizontal)
         return total / np.maximum(self.count, 1e-9)
 
     def class_costs(self, tables: SpectralTables) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

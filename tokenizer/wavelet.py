@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.products import one_thread_product
 from tokenizer.spectral import dct_basis
 
 Number = TypeVar("Number", bound=np.generic)
@@ -79,50 +80,65 @@ class WaveletPyramid:
 
     def forward(self, coefficients: NDArray[np.float32]) -> NDArray[np.float32]:
         """DCT coefficients f32[3, bh, bw] -> flat pyramid f32[n]."""
-        rows, columns = self.block
-        low: NDArray[Any] = dct_basis(rows, rows).T @ coefficients @ dct_basis(columns, columns)
+        low, basis = coefficients, cosine_split
         flat = np.empty(self.size, np.float32)
         for band in reversed(self.bands[1:]):
             rows, columns = band.shape[2:]
-            both = split(rows) @ low @ split(columns).T
+            both = _between(basis(rows), low, basis(columns).T)
             detail = flat[band.start : band.stop].reshape(band.shape)
             detail[:, 0], detail[:, 1] = both[:, :rows, columns:], both[:, rows:, :columns]
             detail[:, 2] = both[:, rows:, columns:]
-            low = both[:, :rows, :columns]
+            low, basis = both[:, :rows, :columns], split
         rows, columns = self.bands[0].shape[1:]
-        flat[: self.bands[0].stop] = (dct_basis(rows, rows) @ low @ dct_basis(columns, columns).T).reshape(-1)
+        rest = _between(dct_basis(rows, rows), low, dct_basis(columns, columns).T)
+        flat[: self.bands[0].stop] = rest.reshape(-1)
         return flat
 
     def inverse(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
         """Flat pyramid f32[n] -> DCT coefficients f32[3, bh, bw]."""
         cosines, *details = self.views(flat)
         rows, columns = self.bands[0].shape[1:]
-        low: NDArray[Any] = dct_basis(rows, rows).T @ cosines @ dct_basis(columns, columns)
-        for detail in details:
+        low = _between(dct_basis(rows, rows).T, cosines, dct_basis(columns, columns))
+        for detail, basis in zip(details, [split] * (len(details) - 1) + [cosine_split], strict=True):
             rows, columns = detail.shape[2:]
             top = np.concatenate((low, detail[:, 0]), axis=2)
             both = np.concatenate((top, np.concatenate((detail[:, 1], detail[:, 2]), axis=2)), axis=1)
-            low = split(rows).T @ both @ split(columns)
-        rows, columns = self.block
-        coefficients: NDArray[np.float32] = dct_basis(rows, rows) @ low @ dct_basis(columns, columns).T
-        return coefficients
+            low = _between(basis(rows).T, both, basis(columns))
+        return low
 
 
 @lru_cache(maxsize=64)
 def split(half: int) -> NDArray[np.float32]:
     """Orthonormal matrix f32[2M, 2M]: samples -> M low ones, then M of detail."""
     whole = 2 * half
-    k = np.arange(whole)
-    angle = np.pi * k / (2 * whole)
+    basis = _split_of_cosines(half) @ dct_basis(whole, whole).astype(np.float64)
+    matrix: NDArray[np.float32] = basis.astype(np.float32)
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def cosine_split(half: int) -> NDArray[np.float32]:
+    """The same from the samples' DCT f32[2M], so that the finest split needs no samples."""
+    return _split_of_cosines(half).astype(np.float32)
+
+
+def _split_of_cosines(half: int) -> NDArray[np.float64]:
+    k = np.arange(2 * half)
+    angle = np.pi * k / (4 * half)
     low_gain, high_gain = np.cos(angle) ** (2 * FILTER_ORDER), np.sin(angle) ** (2 * FILTER_ORDER)
     total = low_gain + high_gain
     at = np.pi * k * (np.arange(half)[:, None] + 0.5) / half
     low = np.sqrt(2 / half * low_gain / total) * np.cos(at)
     low[:, 0] = np.sqrt(1 / half)
     high = np.sqrt(2 / half * high_gain / total) * np.sin(at)
-    basis = np.concatenate((low, high)) @ dct_basis(whole, whole).astype(np.float64)
-    matrix: NDArray[np.float32] = basis.astype(np.float32)
-    return matrix
+    return np.concatenate((low, high))
+
+
+def _between(
+    left: NDArray[np.float32], planes: NDArray[np.float32], right: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """left @ planes @ right, f32[3, M, N]."""
+    return one_thread_product(one_thread_product(left, planes), right)
 
 
 @lru_cache(maxsize=16)
