@@ -1,14 +1,19 @@
 """What happens at two and at five times the load that a server can carry?
 
     python -m benchmarks.serving_overload [--seconds 60] [--runs 5] [--factors 2 5] [--slo-ms MS]
+                                          [--places apart together]
 
-Each run starts a server with the settings as shipped on a processor of its own, measures its capacity with
-eight clients, its latency at a third of that, and then sends Poisson arrivals at each multiple of the
-capacity (open loop). Capacity is measured again after each overload: shared machines are a third faster or
-slower from one minute to the next, so an overload is held against the mean of before and after. A process
-of its own probes health every second: gRPC Health.Check, /livez, /readyz, one second each. After each
-overload a light load follows at once: recovery is the end of the last second whose p99 was above twice that
-before the overload (a second that answered nothing counts as slow).
+Each run starts a server with the settings as shipped, measures its capacity with eight clients, its latency
+at a third of that, and then sends Poisson arrivals at each multiple of the capacity (open loop). "Apart": the
+server has one processor for everything it does, and the callers another. "Together": all may use all
+processors, so that a server of one model thread can refuse on another processor than that of the model, if
+the callers leave it time.
+
+Capacity is measured again after each overload: shared machines are a third faster or slower from one minute
+to the next, so an overload is held against the mean of before and after. A process of its own probes health
+every second: gRPC Health.Check, /livez, /readyz, one second each. After each overload a light load follows at
+once: recovery is the end of the last second whose p99 was above twice that before the overload (a second that
+answered nothing counts as slow).
 
 Goodput counts what was answered within the SLO, which callers tell the server as their deadline. Unless one
 is given, it is what a full queue takes by itself at the capacity before (the waiting pictures and two
@@ -50,6 +55,7 @@ RECOVERY_S, QUICK_RECOVERY_S = 10.0, 2.0
 class Overload:
     """One factor of one run."""
 
+    place: str
     factor: float
     capacity_per_s: float
     slo_ms: float
@@ -75,14 +81,12 @@ class Overload:
         return self.goodput_per_s / self.capacity_per_s
 
 
-def measure(
-    arguments: argparse.Namespace, core: int | None
-) -> tuple[list[Overload], dict[float, LoadReport]]:
+def measure(arguments: argparse.Namespace, place: str) -> tuple[list[Overload], dict[float, LoadReport]]:
     """One server through all factors."""
     sent = runs.pictures(arguments)
-    _, server_core = runs.cores()
+    core, server_core = runs.cores_at(place)
     found, reports = [], {}
-    with runs.server_of(arguments, core=None if core is None else server_core) as server:
+    with runs.server_of(arguments, core=server_core) as server:
         before_mib = resident_mib(server.pid)
         peak = runs.capacity_per_s(server, sent, arguments.seconds / 2, core)
         calm, _ = runs.load(_light(server, peak, arguments.seconds / 2), sent, core=core)
@@ -100,7 +104,7 @@ def measure(
             around = (peak + peak_after) / 2
             report = summarize(replace(plans[0], slo_s=slo_s), heavy)
             after = summarize(plans[1], light)
-            found.append(_figures(factor, around, calm, report, after, probes, growth_mib))
+            found.append(_figures(place, factor, around, calm, report, after, probes, growth_mib))
             reports[factor], peak = report, peak_after
     return found, reports
 
@@ -140,6 +144,7 @@ async def _one_after_the_other(plans: Sequence[LoadPlan], sent: Sequence[LoadPic
 
 
 def _figures(
+    place: str,
     factor: float,
     peak: float,
     calm: LoadReport,
@@ -153,6 +158,7 @@ def _figures(
     late = ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED DEADLINE_UNMEETABLE")
     expected = ("OK", "RESOURCE_EXHAUSTED QUEUE_FULL", *late)
     return Overload(
+        place=place,
         factor=factor,
         capacity_per_s=peak,
         slo_ms=1000 * (report.plan["slo_s"] or 0.0),
@@ -234,17 +240,21 @@ def main() -> None:
     arguments = runs.parser(__doc__, runs=5, seconds=60)
     arguments.add_argument("--factors", type=float, nargs="+", default=[2.0, 5.0])
     arguments.add_argument("--slo-ms", type=float, help="else derived from the capacity")
+    arguments.add_argument("--places", nargs="+", choices=runs.places(), default=runs.places())
     parsed = runs.parsed(arguments, quick_seconds=6.0)
-    client_core, _ = runs.cores()
     found: list[Overload] = []
     for _ in range(parsed.runs):
-        figures, reports = measure(parsed, client_core)
-        found += figures
+        # In turns, since the machine changes over the minutes of one place.
+        for place in parsed.places:
+            figures, reports = measure(parsed, place)
+            found += figures
+    sections = []
+    for place in parsed.places:
+        sections += [f"## {place.capitalize()}", table([one for one in found if one.place == place])]
     unexpected = {label for one in found for label in one.unexpected}
-    notes = f"Statuses but OK, QUEUE_FULL and DEADLINE_EXCEEDED: {', '.join(unexpected) or 'none'}."
+    sections.append(f"Statuses but OK, QUEUE_FULL and DEADLINE_EXCEEDED: {', '.join(unexpected) or 'none'}.")
     plot(reports, parsed.results / "serving_overload.png")
-    content = {"runs": [asdict(one) for one in found]}
-    runs.write(parsed, "serving_overload", "Overload", [table(found), notes], content)
+    runs.write(parsed, "serving_overload", "Overload", sections, {"runs": [asdict(one) for one in found]})
 
 
 if __name__ == "__main__":

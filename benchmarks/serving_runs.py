@@ -27,6 +27,7 @@ SIZE = Size(256, 256)
 # The fake tokenizer takes its time over all but the pictures of the warm-up, which are 256x256.
 FAKE_SIZE = Size(192, 128)
 FAKE_SECONDS_PER_PICTURE = 0.02
+APART, TOGETHER = "apart", "together"
 
 
 def parser(description: str | None, *, runs: int, seconds: float) -> argparse.ArgumentParser:
@@ -62,6 +63,16 @@ def cores() -> tuple[int | None, int | None]:
     """Processors of the client and of the server; None where there is only one."""
     mine = sorted(os.sched_getaffinity(0))
     return (mine[0], mine[-1]) if len(mine) > 1 else (None, None)
+
+
+def places() -> tuple[str, ...]:
+    """Server and clients on a processor each, and all on all processors, where there are several."""
+    return (APART, TOGETHER) if len(os.sched_getaffinity(0)) > 1 else (TOGETHER,)
+
+
+def cores_at(place: str) -> tuple[int | None, int | None]:
+    """Processors of the client and of the server at one of these places; None for all."""
+    return cores() if place == APART else (None, None)
 
 
 @contextmanager

@@ -30,7 +30,6 @@ arrivals queue even in front of a perfect server: for one worker that takes the 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +62,6 @@ _REPLY_OVERHEAD_BYTES = 1_200
 GRPC = "gRPC that only answers"
 BARE, LIBRARY, LIBRARY_BATCH = "bare", "library", f"library, {BATCH} at a time"
 ONE, MANY = "served, 1 client", f"served, {CLIENTS} clients"
-APART, TOGETHER = "apart", "together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +204,7 @@ def at_share(
 
 def measure(arguments: argparse.Namespace, place: str) -> tuple[Cases, Cases, list[dict[str, float]]]:
     """Speeds, latencies at 70 % load, and milliseconds added to a call, each of each run."""
-    cores = client_core, server_core = runs.cores() if place == APART else (None, None)
+    cores = client_core, server_core = runs.cores_at(place)
     sent = runs.pictures(arguments)
     with on_core(server_core):
         tokenizer = ImageTokenizer.from_pretrained(arguments.model, num_threads=1)
@@ -283,9 +281,8 @@ def main() -> None:
     arguments = runs.parsed(runs.parser(__doc__, runs=5, seconds=20))
     if arguments.fake:
         raise SystemExit("a tokenizer that sleeps has no library to compare with")
-    places = [APART, TOGETHER] if len(os.sched_getaffinity(0)) > 1 else [TOGETHER]
     sections, content = [], {}
-    for place in places:
+    for place in runs.places():
         found, tails, added = measure(arguments, place)
         sections += [f"## {place.capitalize()}", speed_table(found), target_table(found, tails, added)]
         content[place] = {

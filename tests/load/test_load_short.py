@@ -12,7 +12,17 @@ SHORT = ("--quick", "--fake")
 
 def test_overload_is_refused_in_order_and_probes_never_fail(tmp_path: Path):
     (found,) = run_benchmark(
-        "serving_overload", tmp_path, *SHORT, "--seconds", "3", "--factors", "5", "--slo-ms", "10000"
+        "serving_overload",
+        tmp_path,
+        *SHORT,
+        "--seconds",
+        "3",
+        "--factors",
+        "5",
+        "--slo-ms",
+        "10000",
+        "--places",
+        "together",
     )["runs"]
     assert found["unexpected"] == {}
     assert found["failed_probes"] == []
