@@ -174,8 +174,8 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             seconds = time.monotonic() - start
             trace_id = next((follower.trace_id for follower in followers if follower.trace_id), "")
             self._metrics.rpc_handled(rpc, code, seconds, trace_id)
-            for follower in followers:
-                follower.ended(code, seconds, failure)
+            # The reply leaves when this returns: nobody waits for what the followers write.
+            asyncio.get_running_loop().call_soon(_end, followers, code, seconds, failure)
 
     def _follow(self, rpc: Rpc, request_id: str, metadata: Mapping[str, str]) -> tuple[RpcFollower, ...]:
         begun = (observer(rpc, request_id, metadata) for observer in self._observers)
@@ -216,6 +216,13 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
             return serialize(message) if serialize else message
 
         return call
+
+
+def _end(
+    followers: tuple[RpcFollower, ...], code: grpc.StatusCode, seconds: float, failure: Failure | None
+) -> None:
+    for follower in followers:
+        follower.ended(code, seconds, failure)
 
 
 async def _send_all(replies: Any, context: Context) -> None:
