@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tokenizer.compiled import compiled
 from tokenizer.range_coder import (
-    HALF,
     ONE,
     OPEN,
     BitReader,
@@ -30,7 +29,7 @@ from tokenizer.range_coder import (
 
 # Odds that a coefficient which was never asked lies one more octave beyond the threshold.
 EXCESS_ODDS = ONE // 16
-# Answers on significance: 0 = no, +-(1 + octaves beyond the threshold) = yes, with this sign.
+# The stream has ended, or nobody would keep what is written.
 NO_ANSWER = -128
 # A refinement costs more bits than this while its odds are fitted to pictures.
 _LEAST_BITS = 0.1
@@ -136,28 +135,37 @@ def note_event(oracle: Oracle, at: int, magnitude: float, is_negative: bool) -> 
 
 
 @compiled
-def significance(oracle: Oracle, at: int, odds: int, threshold: float, most_octaves: int) -> int:
-    """Does a coefficient reach the threshold? It lies at most some octaves beyond."""
+def significance(oracle: Oracle, at: int, odds: int, threshold: float) -> int:
+    """Does a coefficient reach the threshold? 1, 0, or NO_ANSWER."""
     if not is_encoder(oracle):
-        return read_significance(oracle.reader, odds, most_octaves)
+        bit = read_bit(oracle.reader, odds)
+        return bit if bit != OPEN else NO_ANSWER
     if is_full(oracle):
         return NO_ANSWER
-    return write_significance(oracle, at, odds, threshold, most_octaves)
+    is_new = abs(oracle.values[at]) >= threshold
+    write_priced(oracle, is_new, odds)
+    return 1 if is_new else 0
 
 
 @compiled
-def write_significance(oracle: Oracle, at: int, odds: int, threshold: float, most_octaves: int) -> int:
-    """The answer of a picture: significant? sign, and a bit per octave until the first no."""
-    magnitude = abs(oracle.values[at])
-    is_new = magnitude >= threshold
-    write_priced(oracle, is_new, odds)
-    if not is_new:
-        return 0
+def sign_and_size(oracle: Oracle, at: int, negative_odds: int, threshold: float, most_octaves: int) -> int:
+    """Of a coefficient that reaches the threshold: +-(1 + octaves beyond it), of which there are at most so
+    many, or NO_ANSWER."""
+    if is_encoder(oracle):
+        return write_sign_and_size(oracle, at, negative_odds, threshold, most_octaves)
+    return read_sign_and_size(oracle.reader, negative_odds, most_octaves)
+
+
+@compiled
+def write_sign_and_size(
+    oracle: Oracle, at: int, negative_odds: int, threshold: float, most_octaves: int
+) -> int:
+    """The answer of a picture: a bit for the sign, and one per octave until the first no."""
     is_negative = oracle.values[at] < 0
-    write_priced(oracle, is_negative, HALF)
+    write_priced(oracle, is_negative, negative_odds)
     octaves, low, is_beyond = 0, threshold, True
     while octaves < most_octaves and is_beyond:
-        is_beyond = magnitude >= 2 * low
+        is_beyond = abs(oracle.values[at]) >= 2 * low
         write_priced(oracle, is_beyond, EXCESS_ODDS)
         if is_beyond:
             octaves += 1
@@ -167,12 +175,9 @@ def write_significance(oracle: Oracle, at: int, odds: int, threshold: float, mos
 
 
 @compiled
-def read_significance(reader: BitReader, odds: int, most_octaves: int) -> int:
+def read_sign_and_size(reader: BitReader, negative_odds: int, most_octaves: int) -> int:
     """The answer of a stream; none, where it does not settle all of its bits."""
-    bit = read_bit(reader, odds)
-    if bit != 1:
-        return 0 if bit == 0 else NO_ANSWER
-    sign = read_bit(reader, HALF)
+    sign = read_bit(reader, negative_odds)
     octaves, more = 0, 1
     while sign != OPEN and octaves < most_octaves and more == 1:
         more = read_bit(reader, EXCESS_ODDS)

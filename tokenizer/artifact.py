@@ -130,9 +130,15 @@ def tables_from_bytes(kind: type[Tables], data: bytes) -> Tables:
     """Inverse of `tables_to_bytes`. Raises ArtifactError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return kind(**{f.name: arrays[f.name] for f in dataclasses.fields(kind)})
+            # What came later has a default that means what was before.
+            names = [f.name for f in dataclasses.fields(kind) if _is_required(f) or f.name in arrays]
+            return kind(**{name: arrays[name] for name in names})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{kind.__name__} cannot be read: {error}") from error
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _read_tables(

@@ -35,6 +35,7 @@ _SOURCES = (
     "embedded.py",
     "range_coder.py",
     "scan.py",
+    "signs.py",
     "surroundings.py",
 )
 

@@ -6,12 +6,13 @@
 Knows no bits. Both sides of the wire must agree to the last one, so weights and activations are integers. No
 sum reaches 2^24, so that a port may multiply in float32, too.
 
-Legend: n coefficients, F features, H hidden units, T categories.
+Legend: n coefficients, F features, H hidden units, T categories; for signs K taps, S hidden units, U
+categories (see signs.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -57,6 +58,14 @@ class ContextTables:
     """Odds of the upper half after 0, 1, 2, ... refinements, i32[4], the last one for all later ones."""
     fraction: NDArray[np.float32]
     """Where between the ends of its interval a coefficient is put, after 0, 1, ... refinements, f32[4]."""
+    sign_first: NDArray[np.int16] = field(default_factory=lambda: np.zeros((NUM_TAPS, 1), np.int16))
+    """Neighbours to hidden units of the network for signs, i16[K, S]; without one a sign takes a bit."""
+    sign_bias: NDArray[np.int32] = field(default_factory=lambda: np.zeros((NUM_SIGN_CATEGORIES, 1), np.int32))
+    """Per category, i32[U, S]."""
+    sign_second: NDArray[np.int16] = field(default_factory=lambda: np.zeros(1, np.int16))
+    """Hidden units to the logit of a negative sign, i16[S]."""
+    sign_shifts: NDArray[np.int32] = field(default_factory=lambda: np.zeros(2, np.int32))
+    """As `shifts`."""
 
     def __post_init__(self) -> None:
         """Raises ArtifactError: compiled code trusts shapes, and would read what lies behind an array."""
@@ -69,6 +78,10 @@ class ContextTables:
             "shifts": (2,),
             "refinement_odds": (NUM_DEPTHS,),
             "fraction": (NUM_DEPTHS,),
+            "sign_first": (NUM_TAPS, self.sign_second.size),
+            "sign_bias": (NUM_SIGN_CATEGORIES, self.sign_second.size),
+            "sign_second": (self.sign_second.size,),
+            "sign_shifts": (2,),
         }
         wrong = {
             name: getattr(self, name).shape
@@ -79,12 +92,17 @@ class ContextTables:
             raise ArtifactError(f"context tables of {hidden} hidden units have wrong shapes: {wrong}")
         if not ((self.refinement_odds > 0) & (self.refinement_odds < ONE)).all():
             raise ArtifactError(f"odds must be in 1..{ONE - 1}, got {self.refinement_odds.tolist()}")
-        if not ((self.shifts >= 0) & (self.shifts < 31)).all() or not np.isfinite(self.fraction).all():
-            raise ArtifactError(f"shifts must be in 0..30 and fractions finite, got {self.shifts.tolist()}")
+        shifts = np.concatenate((self.shifts, self.sign_shifts))
+        if not ((shifts >= 0) & (shifts < 31)).all() or not np.isfinite(self.fraction).all():
+            raise ArtifactError(f"shifts must be in 0..30 and fractions finite, got {shifts.tolist()}")
 
 
 # A coefficient's own sigma, and a feature of each group of neighbours.
 NUM_FEATURES = 1 + NUM_GROUPS
+# What tells of a sign: four neighbours, five of each other orientation, two colours, three parents; by
+# colour, diagonal or not, and place among the parent's children. In 1/8 of the threshold, at most 3 of it.
+NUM_TAPS, NUM_SIGN_CATEGORIES = 4 + 2 * 5 + 2 + 3, 3 * 2 * 4
+TAP_ONE, TAP_LIMIT = 8, 24
 # How many refinements the tables tell apart.
 NUM_DEPTHS = 4
 # log2 of each group's size in 1/16 octave: next to it, cornerwise, parent, other orientations, other colours.
@@ -98,15 +116,15 @@ _POWERS = np.asarray(
 )
 # Logarithm of every sum of up to four magnitudes; 0 never occurs.
 _LOGS = np.floor(np.log2(np.arange(1, 4 * int(_POWERS[-1]) + 1)) * OCTAVE + 0.5).astype(np.int32)
-_LIMIT = MAX_LOGIT << LOGIT_BITS
-# Odds of every logit from -_LIMIT to _LIMIT.
+LIMIT = MAX_LOGIT << LOGIT_BITS
+# Odds of every logit from -LIMIT to LIMIT.
 _SIGMOID = np.asarray(
     [
         min(
             ONE - LEAST_ODDS,
             max(LEAST_ODDS, round(ONE / (1 + 2.718281828459045 ** (-k / (1 << LOGIT_BITS))))),
         )
-        for k in range(-_LIMIT, _LIMIT + 1)
+        for k in range(-LIMIT, LIMIT + 1)
     ],
     np.int32,
 )
@@ -122,6 +140,10 @@ class ContextModel(NamedTuple):
     second_bias: NDArray[np.int32]
     shifts: NDArray[np.int32]
     refinement_odds: NDArray[np.int32]
+    sign_first: NDArray[np.int32]
+    sign_bias: NDArray[np.int32]
+    sign_second: NDArray[np.int32]
+    sign_shifts: NDArray[np.int32]
     powers: NDArray[np.int32]
     logs: NDArray[np.int32]
     sigmoid: NDArray[np.int32]
@@ -130,6 +152,7 @@ class ContextModel(NamedTuple):
     def of(cls, tables: ContextTables) -> ContextModel:
         """The network of some tables."""
         names = ("first", "first_bias", "second", "second_bias", "shifts", "refinement_odds")
+        names += ("sign_first", "sign_bias", "sign_second", "sign_shifts")
         own = {name: np.ascontiguousarray(getattr(tables, name), np.int32) for name in names}
         return cls(**own, powers=_POWERS, logs=_LOGS, sigmoid=_SIGMOID)
 
@@ -189,7 +212,7 @@ def odds_of(model: ContextModel, packed: int, category: int) -> int:
             unit = np.int32(unit + np.int32(np.int32(feature(packed, f)) * model.first[f, h]))
         unit = min(max(np.int32(unit >> shift), np.int32(0)), np.int32(HIDDEN_MAX))
         total = np.int32(total + np.int32(unit * model.second[h]))
-    odds: int = model.sigmoid[min(max(total >> model.shifts[1], -_LIMIT), _LIMIT) + _LIMIT]
+    odds: int = model.sigmoid[min(max(total >> model.shifts[1], -LIMIT), LIMIT) + LIMIT]
     return odds
 
 

@@ -9,7 +9,7 @@ and with which odds follows from earlier answers in integers (contexts.py), so t
 information but the spectrum class. The ideas are those of embedded zerotree and block coding (Shapiro 1993;
 Said and Pearlman 1996; Taubman 2000), with a learned context model in place of trees and blocks.
 
-Legend: n coefficients of the pyramid, F features, Q questions, P passes.
+Legend: n coefficients of the pyramid, F features, Q questions, P passes, S signs, K taps (see signs.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tokenizer.answers import Oracle
 from tokenizer.compiled import compiled
 from tokenizer.contexts import (
     NUM_FEATURES,
+    NUM_TAPS,
     OCTAVE,
     UNKNOWN_LOG,
     ContextModel,
@@ -128,6 +129,11 @@ class Watch(NamedTuple):
     is_new: NDArray[np.bool_]
     num_questions: Register
     """Questions so far, those outside the sample counted."""
+    taps: NDArray[np.int8]
+    """The first signs, as far as there is room, and what is known around each, i8[S, K]."""
+    sign_category: NDArray[np.int8]
+    is_negative: NDArray[np.bool_]
+    num_signs: Register
     pass_bits: NDArray[np.float64]
     """Bits written before each pass, f64[P]."""
     pass_error: NDArray[np.float64]
@@ -135,11 +141,18 @@ class Watch(NamedTuple):
     num_passes: Register
 
 
-def watch(num_questions: int = 0, num_passes: int = 0) -> Watch:
-    """Room for a sample of questions, and for passes."""
+def watch(num_questions: int = 0, num_passes: int = 0, num_signs: int = 0) -> Watch:
+    """Room for a sample of questions, for passes, and for signs."""
     sample = (np.empty((num_questions, NUM_FEATURES), np.int32), np.empty(num_questions, np.int32))
     passes = (np.empty(num_passes), np.empty(num_passes))
-    return Watch(*sample, np.empty(num_questions, np.bool_), register(0), *passes, register(0))
+    signs = (
+        np.empty((num_signs, NUM_TAPS), np.int8),
+        np.empty(num_signs, np.int8),
+        np.empty(num_signs, np.bool_),
+    )
+    return Watch(
+        *sample, np.empty(num_questions, np.bool_), register(0), *signs, register(0), *passes, register(0)
+    )
 
 
 @compiled
@@ -237,6 +250,19 @@ def keep_question(seen: Watch, features: int, category: int, is_new: bool) -> No
             seen.features[place, number_of] = feature(features, number_of)
         seen.category[place] = category
         seen.is_new[place] = is_new
+
+
+@compiled
+def keep_sign(seen: Watch, taps: Indices, category: int, is_negative: bool) -> None:
+    """Note a sign and what is known around it; those of cosines, of which nothing is, are left out."""
+    number = seen.num_signs[0]
+    if category < 0 or number >= len(seen.sign_category):
+        return
+    for k in range(NUM_TAPS):
+        seen.taps[number, k] = taps[k]
+    seen.sign_category[number] = category
+    seen.is_negative[number] = is_negative
+    seen.num_signs[0] = number + 1
 
 
 @compiled

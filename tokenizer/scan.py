@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tokenizer.answers import NO_ANSWER, Oracle, significance, upper_half
+from tokenizer.answers import NO_ANSWER, Oracle, is_encoder, sign_and_size, significance, upper_half
 from tokenizer.compiled import compiled
-from tokenizer.contexts import ContextModel, Memo, new_memo, read_features, remembered_odds
+from tokenizer.contexts import NUM_TAPS, ContextModel, Memo, new_memo, read_features, remembered_odds
 from tokenizer.embedded import (
     HOPELESS_ODDS,
     LEAST_ODDS,
@@ -16,6 +16,7 @@ from tokenizer.embedded import (
     Watch,
     keep_pass,
     keep_question,
+    keep_sign,
     list_candidates,
     list_found,
     refine,
@@ -24,11 +25,12 @@ from tokenizer.embedded import (
     threshold,
     threshold_log,
 )
+from tokenizer.signs import negative_odds, read_taps
 from tokenizer.surroundings import NUM_GROUPS, Indices, bands_up_to, sum_groups
 
 
 class Room(NamedTuple):
-    """Arrays to work in; compiled code allocates none. Places for n coefficients each but the last two."""
+    """Arrays to work in; compiled code allocates none. Places for n coefficients each but the last three."""
 
     left: Indices
     """Candidates of the plane that may still be asked."""
@@ -44,6 +46,8 @@ class Room(NamedTuple):
     sums: Indices
     """What is known around every coefficient, i32[G, n]."""
     counts: Indices
+    taps: Indices
+    """What is known around a sign, i32[K]."""
     memo: Memo
 
 
@@ -51,7 +55,9 @@ def room(n: int) -> Room:
     """Room for n coefficients."""
     left, asked, odds, order, found, reach = (np.empty(n, np.int32) for _ in range(6))
     sums, counts = np.empty((NUM_GROUPS, n), np.int32), np.empty(257, np.int32)
-    return Room(left, asked, odds, order, found, reach, sums, counts, new_memo())
+    return Room(
+        left, asked, odds, order, found, reach, sums, counts, np.empty(NUM_TAPS, np.int32), new_memo()
+    )
 
 
 @compiled
@@ -94,14 +100,22 @@ def price(
 
 @compiled
 def ask_significance(
-    state: State, model: ContextModel, oracle: Oracle, work: Room, plane: int, num_asked: int
+    state: State, model: ContextModel, oracle: Oracle, seen: Watch, work: Room, plane: int, num_asked: int
 ) -> bool:
     """Ask, likely ones first; False where answers end."""
     sort_likely_first(work.odds[:num_asked], work.order, work.reach, work.counts)
     for i in work.order[:num_asked]:
         at = work.asked[i]
-        most_octaves = plane - 1 - state.asked_plane[at]
-        answer = significance(oracle, at, work.odds[i], threshold(plane), most_octaves)
+        answer = significance(oracle, at, work.odds[i], threshold(plane))
+        if answer == 1:
+            category = read_taps(state, at, plane, work.taps)
+            if is_encoder(oracle):
+                keep_sign(seen, work.taps, category, oracle.values[at] < 0)
+            negative, most_octaves = (
+                negative_odds(model, work.taps, category),
+                plane - 1 - state.asked_plane[at],
+            )
+            answer = sign_and_size(oracle, at, negative, threshold(plane), most_octaves)
         if answer == NO_ANSWER:
             return False
         settle(state, model, at, answer, plane)
@@ -139,7 +153,7 @@ def scan(
         for number in range(len(LEAST_ODDS)):
             num_asked, num_left = price(state, model, oracle, seen, work, plane, LEAST_ODDS[number], num_left)
             keep_pass(seen, oracle, state)
-            if not ask_significance(state, model, oracle, work, plane, num_asked):
+            if not ask_significance(state, model, oracle, seen, work, plane, num_asked):
                 return False
             if number == 0:
                 keep_pass(seen, oracle, state)

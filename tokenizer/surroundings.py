@@ -26,7 +26,7 @@ NUM_COLOURS = 3
 EDGES, CORNERS, PARENT, TURNED, COLOURS = range(5)
 NUM_GROUPS = 5
 # Columns of the table of bands.
-_START, _TURNS, _ROWS, _COLUMNS = range(4)
+START, TURNS, ROWS, COLUMNS = range(4)
 
 
 def category_count() -> int:
@@ -66,19 +66,19 @@ def _categories(band: Band) -> Indices:
 def sum_groups(bands: Indices, values: Indices, sums: Indices) -> None:
     """Sums of `values` i32[n] over each group of neighbours, into `sums` i32[G, n]."""
     for band in range(len(bands)):
-        turns, size = bands[band, _TURNS], bands[band, _ROWS] * bands[band, _COLUMNS]
+        turns, size = bands[band, TURNS], bands[band, ROWS] * bands[band, COLUMNS]
         for colour in range(NUM_COLOURS):
             for turn in range(turns):
-                at = _plane(bands, band, colour, turn)
+                at = plane_start(bands, band, colour, turn)
                 _sum_around(bands, band, values, sums, at)
                 _sum_two(
-                    values[_plane(bands, band, colour, turn + 1) :],
-                    values[_plane(bands, band, colour, turn + 2) :],
+                    values[plane_start(bands, band, colour, turn + 1) :],
+                    values[plane_start(bands, band, colour, turn + 2) :],
                     sums[TURNED, at : at + size],
                 )
                 _sum_two(
-                    values[_plane(bands, band, colour + 1, turn) :],
-                    values[_plane(bands, band, colour + 2, turn) :],
+                    values[plane_start(bands, band, colour + 1, turn) :],
+                    values[plane_start(bands, band, colour + 2, turn) :],
                     sums[COLOURS, at : at + size],
                 )
                 _copy_parents(bands, band, values, sums[PARENT], colour, turn)
@@ -88,7 +88,7 @@ def sum_groups(bands: Indices, values: Indices, sums: Indices) -> None:
 def bands_up_to(bands: Indices, at: int) -> int:
     """How many bands there are up to and with that of coefficient `at`."""
     count = len(bands)
-    while bands[count - 1, _START] > at:
+    while bands[count - 1, START] > at:
         count -= 1
     return count
 
@@ -97,10 +97,10 @@ def bands_up_to(bands: Indices, at: int) -> int:
 def spread(bands: Indices, values: Indices, reach: Indices) -> None:
     """Into `reach` i32[n], the largest of a coefficient's own value, its edges' and its parent's reach."""
     for band in range(len(bands)):
-        rows, columns = bands[band, _ROWS], bands[band, _COLUMNS]
+        rows, columns = bands[band, ROWS], bands[band, COLUMNS]
         for colour in range(NUM_COLOURS):
-            for turn in range(bands[band, _TURNS]):
-                at = _plane(bands, band, colour, turn)
+            for turn in range(bands[band, TURNS]):
+                at = plane_start(bands, band, colour, turn)
                 if band >= 2:  # parents come first
                     _copy_parents(bands, band, reach, reach, colour, turn)
                 else:
@@ -116,10 +116,10 @@ def spread(bands: Indices, values: Indices, reach: Indices) -> None:
 
 
 @compiled
-def _plane(bands: Indices, band: int, colour: int, turn: int) -> int:
+def plane_start(bands: Indices, band: int, colour: int, turn: int) -> int:
     """Where the plane of a colour and an orientation starts; both wrap around."""
-    turns, size = bands[band, _TURNS], bands[band, _ROWS] * bands[band, _COLUMNS]
-    start: int = bands[band, _START] + (colour % NUM_COLOURS * turns + turn % turns) * size
+    turns, size = bands[band, TURNS], bands[band, ROWS] * bands[band, COLUMNS]
+    start: int = bands[band, START] + (colour % NUM_COLOURS * turns + turn % turns) * size
     return start
 
 
@@ -132,7 +132,7 @@ def _rows_around(at: int, row: int, rows: int, columns: int) -> tuple[int, int, 
 
 @compiled
 def _sum_around(bands: Indices, band: int, values: Indices, sums: Indices, at: int) -> None:
-    rows, columns = bands[band, _ROWS], bands[band, _COLUMNS]
+    rows, columns = bands[band, ROWS], bands[band, COLUMNS]
     for row in range(rows):
         here, above, below = _rows_around(at, row, rows, columns)
         _sum_row(
@@ -172,11 +172,11 @@ def _take_largest(here: Indices, above: Indices, below: Indices, reach: Indices)
 @compiled
 def _copy_parents(bands: Indices, band: int, values: Indices, out: Indices, colour: int, turn: int) -> None:
     """Into a plane of `out`, what `values` holds at the parents; the two coarsest bands are their own."""
-    at, rows, columns = _plane(bands, band, colour, turn), bands[band, _ROWS], bands[band, _COLUMNS]
+    at, rows, columns = plane_start(bands, band, colour, turn), bands[band, ROWS], bands[band, COLUMNS]
     if band < 2:
         _copy(values[at:], out[at : at + rows * columns])
         return
-    parents, half = _plane(bands, band - 1, colour, turn), columns // 2
+    parents, half = plane_start(bands, band - 1, colour, turn), columns // 2
     for row in range(rows):
         start = parents + row // 2 * half
         _double(values[start : start + half], out[at + row * columns : at + (row + 1) * columns])

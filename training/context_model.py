@@ -1,4 +1,5 @@
-"""Fit the context model of the range-coded form: which coefficients become significant, and where they lie.
+"""Fit the context model of the range-coded form: which coefficients become significant, and where they lie
+(signs: see sign_model.py).
 
 scan pictures with the model so far → (features, category, significant?) → a hidden layer in float
                                     → rounded to integers → again, since odds decide the order
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from tokenizer.answers import encoder
 from tokenizer.canvas import Size
 from tokenizer.contexts import (
-    EXACT_BELOW,
     FEATURE_MIN,
     HIDDEN_MAX,
     LOGIT_BITS,
@@ -31,6 +31,8 @@ from tokenizer.range_form import RangeLayout
 from tokenizer.spectral import SpectralLayout, block_size
 from tokenizer.wavelet import pyramid
 from training.config import ContextConfig
+from training.integer_layers import bias_integers, integers
+from training.sign_model import SignSample, fit_signs
 
 # 32 units would save 0.5 % of these bits, a second layer as much again, at twice the time (docs/log.md).
 HIDDEN = 24
@@ -38,6 +40,8 @@ HIDDEN = 24
 ACTIVATION_BITS = 7
 DEPTHS = 4
 TRAIN_BYTES = 2048
+# More than so many bytes hold.
+MAX_SIGNS = 6000
 
 
 @dataclass(frozen=True)
@@ -87,21 +91,23 @@ def fit_contexts(
         tables = replace(
             _rounded(network, tables), **_cell_statistics(np.sum([row[1] for row in rows], axis=0))
         )
-    return tables
+    return fit_signs([row[2] for row in rows], tables, config.steps, seed)
 
 
 def _scan(
     layout: RangeLayout, picture: np.ndarray, canvas: Size, questions: int, seed: int
-) -> tuple[Sample, np.ndarray]:
-    """What one picture teaches: a sample of its questions, and the moments of its found coefficients."""
+) -> tuple[Sample, np.ndarray, SignSample]:
+    """What one picture teaches: a sample of its questions, where its found coefficients lie, its signs."""
     class_id = layout.spectral.choose_class(picture, canvas)
     state = layout.state(class_id, canvas)
     values = pyramid(block_size(canvas)).forward(picture)
-    seen = watch(num_questions=questions)
+    seen = watch(num_questions=questions, num_signs=MAX_SIGNS)
     layout.scan(state, encoder(values, values, TRAIN_BYTES, layout.tables.fraction), seen, seed)
     kept = slice(min(questions, int(seen.num_questions[0])))
     sample = Sample(seen.features[kept].astype(np.float32), seen.category[kept], seen.is_new[kept])
-    return sample, _moments(state, values)
+    kept = slice(int(seen.num_signs[0]))
+    signs = SignSample(seen.taps[kept], seen.sign_category[kept], seen.is_negative[kept])
+    return sample, _moments(state, values), signs
 
 
 def _moments(state: State, values: np.ndarray) -> np.ndarray:
@@ -170,27 +176,13 @@ def _fit_network(samples: list[Sample], steps: int, seed: int) -> _Network:
 def _rounded(network: _Network, before: ContextTables) -> ContextTables:
     """Weights as integers, with as many fractional bits as keep every sum below 2^24."""
     one, logit = 2.0**ACTIVATION_BITS, 2.0**LOGIT_BITS
-    first, first_shift = _integers(network.first.weight.T * one / OCTAVE, -FEATURE_MIN)
-    second, second_shift = _integers(network.second.weight[0] * logit / one, HIDDEN_MAX)
+    first, first_shift = integers(network.first.weight.T * one / OCTAVE, -FEATURE_MIN)
+    second, second_shift = integers(network.second.weight[0] * logit / one, HIDDEN_MAX)
     return replace(
         before,
         first=first,
-        first_bias=_bias(network.first_bias.weight * one, first_shift),
+        first_bias=bias_integers(network.first_bias.weight * one, first_shift),
         second=second,
-        second_bias=_bias(network.second_bias.weight[:, 0] * logit, second_shift),
+        second_bias=bias_integers(network.second_bias.weight[:, 0] * logit, second_shift),
         shifts=np.asarray((first_shift, second_shift), np.int32),
     )
-
-
-def _integers(weight: Tensor, largest_input: int) -> tuple[np.ndarray, int]:
-    """Whole numbers and their fractional bits, such that sums over inputs stay below half of 2^24."""
-    sums = weight.abs().sum(0).max().item() * largest_input
-    largest = weight.abs().max().item()
-    shift = int(np.floor(min(np.log2(EXACT_BELOW / 2 / sums), np.log2(32767 / largest))))
-    return torch.round(weight * 2.0**shift).numpy().astype(np.int16), shift
-
-
-def _bias(bias: Tensor, shift: int) -> np.ndarray:
-    limit = EXACT_BELOW / 2 - 1
-    # Half a unit more: the shift rounds down.
-    return torch.round((bias + 0.5) * 2.0**shift).clamp(-limit, limit).numpy().astype(np.int32)

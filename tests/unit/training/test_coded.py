@@ -13,9 +13,11 @@ from numpy_codec import analyse, formula_tables
 
 from tokenizer.canvas import Size
 from tokenizer.coding import Coding
-from tokenizer.contexts import EXACT_BELOW, FEATURE_MIN, HIDDEN_MAX
+from tokenizer.contexts import EXACT_BELOW, FEATURE_MIN, HIDDEN_MAX, NUM_TAPS, TAP_LIMIT, ContextModel
 from tokenizer.model import ModelConfig
+from tokenizer.range_coder import ONE
 from tokenizer.range_form import RangeLayout
+from tokenizer.signs import negative_odds
 from tokenizer.spectral import SpectralLayout
 from training.coded import SHARE, CodedSet, code_picture, code_pictures
 from training.coded_batches import draw_coding
@@ -23,6 +25,7 @@ from training.config import ContextConfig, TrainConfig
 from training.context_model import fit_contexts, starting_tables
 from training.data import PictureSet
 from training.recipes import debug_tiny
+from training.sign_model import SignSample, fit_signs
 from training.trainer import Trainer
 
 CANVAS = Size(64, 64)
@@ -91,6 +94,8 @@ def test_a_fit_makes_streams_shorter_and_stays_exact_in_float32(
     tables = fit_contexts(layout.spectral, coefficients, CANVAS, config)
     assert (np.abs(tables.first.astype(np.int64)).sum(0).max() * -FEATURE_MIN) < EXACT_BELOW
     assert np.abs(tables.second.astype(np.int64)).sum() * HIDDEN_MAX < EXACT_BELOW
+    assert (np.abs(tables.sign_first.astype(np.int64)).sum(0).max() * TAP_LIMIT) < EXACT_BELOW
+    assert np.abs(tables.sign_second.astype(np.int64)).sum() * HIDDEN_MAX < EXACT_BELOW
     fitted = RangeLayout(layout.spectral, tables)
     bits = {"before": 0.0, "after": 0.0}
     for one in coefficients:
@@ -99,6 +104,18 @@ def test_a_fit_makes_streams_shorter_and_stays_exact_in_float32(
             # Bits until half of all error is removed.
             bits[name] += trace.bits[np.searchsorted(np.cumsum(trace.gain), 0.5 * np.square(one).sum())]
     assert bits["after"] < bits["before"]
+
+
+def test_fitted_signs_take_less_than_a_bit(layout: RangeLayout) -> None:
+    """Of coefficients whose neighbour above has the same sign nine times in ten."""
+    rng = np.random.default_rng(0)
+    taps, category = rng.integers(-24, 25, (4000, NUM_TAPS)).astype(np.int8), rng.integers(0, 24, 4000)
+    is_negative = (taps[:, 0] < 0) ^ (rng.random(4000) < 0.1)
+    sample = SignSample(taps, category.astype(np.int8), is_negative)
+    model = ContextModel.of(fit_signs([sample], layout.tables, steps=300))
+    odds = [negative_odds(model, row.astype(np.int32), int(c)) for row, c in zip(taps, category, strict=True)]
+    share = np.where(is_negative, odds, ONE - np.asarray(odds)) / ONE
+    assert -np.log2(share).mean() < 0.7
 
 
 @pytest.fixture(scope="module")
