@@ -86,11 +86,11 @@ def parse_encode(
     rate = _parse_rate(request.rate)
     coding = _parse_coding(request.options.coding, "options.coding", model)
     canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, model, config)
-    source, pixels, format_name = _parse_image(request.image, config)
+    source, picture, format_name = _parse_image(request.image, config)
     return EncodeCommand(
         source=source,
-        file=request.image.encoded if pixels is None else None,
-        pixels=pixels,
+        file=picture if isinstance(picture, bytes) else None,
+        pixels=None if isinstance(picture, bytes) else picture,
         rate=rate,
         coding=coding,
         canvas_area_px=canvas_area_px,
@@ -149,8 +149,8 @@ def parse_truncate(request: pb.TruncateRequest, config: ServingConfig) -> Trunca
     return TruncateCommand(sequence, rate.budget)
 
 
-def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixels | None, str]:
-    """Size, pixels where they came as a tensor, and the format as a metric label."""
+def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, bytes | Pixels, str]:
+    """Size, the file or the pixels of a tensor, and the format as a metric label."""
     declared = image.declared_format
     _check_enum(declared, _FORMAT_NAMES.keys() | {0}, "image.declared_format")
     source = image.WhichOneof("source")
@@ -160,9 +160,10 @@ def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixel
             raise InvalidRequest(message, reason="IMAGE_FORMAT_MISMATCH", field="image.declared_format")
         pixels = _parse_tensor(image.tensor, config)
         return Size(pixels.shape[1], pixels.shape[0]), pixels, "tensor"
-    if source is None or not image.encoded:
+    file = image.encoded  # once: each look at it makes a copy
+    if not file:
         raise ImageMissing("there is no picture in this request")
-    sniffed = sniff_format(image.encoded)
+    sniffed = sniff_format(file)
     if declared and sniffed != _FORMAT_NAMES[declared]:
         message = f"declared {_FORMAT_NAMES[declared]}, but these bytes are {sniffed or 'unknown'}"
         raise InvalidRequest(
@@ -171,8 +172,8 @@ def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixel
             field="image.declared_format",
             metadata={"declared": _FORMAT_NAMES[declared], "sniffed": sniffed or "unknown"},
         )
-    size = image_size(image.encoded, limits=config.image_limits, formats=SERVICE_FORMATS)
-    return size, None, (sniffed or "").lower()
+    size = image_size(file, limits=config.image_limits, formats=SERVICE_FORMATS)
+    return size, file, (sniffed or "").lower()
 
 
 def _parse_tensor(tensor: types.Tensor, config: ServingConfig) -> Pixels:
