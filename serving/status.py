@@ -287,6 +287,11 @@ def failure_of(error: Exception) -> Failure:
     return Failure(grpc.StatusCode.INTERNAL, "INTERNAL", message, metadata={"error_id": error_id})
 
 
+def is_our_failure(error: Exception) -> bool:
+    """True for what a server that works would not have failed with, whatever the request."""
+    return isinstance(error, DecoderLost | DeviceMemoryFull) or not failure_of(error).is_expected
+
+
 def _printable_facts(facts: Mapping[str, object]) -> dict[str, str]:
     return {name: _printable(str(value)) for name, value in facts.items()}
 
