@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -25,6 +26,8 @@ SETTINGS = ServingConfig()
 ASIDE_MIB = SETTINGS.max_queue_size_bytes / MIB
 # A message is there once on its way and once in work: what gRPC received it in is seldom given back.
 COPIES = 2
+# A bulk stream: its window, what is on its way into it, and as much again that is not given back.
+COPIES_PER_STREAM = 6
 # Reading a WebP takes 16 bytes per pixel instead of the 8 that are set aside (docs/operations.md).
 EXTRA_BYTES_PER_PIXEL = {"png": 0, "jpeg": 0, "webp": 8}
 
@@ -93,3 +96,24 @@ def test_sixty_four_of_the_largest_files_take_that_and_their_messages(server):
     file = noisy(SETTINGS.max_image_size_bytes)
     assert len(file) > 0.99 * SETTINGS.max_image_size_bytes
     check(server, file, ASIDE_MIB + COPIES * CALLS * len(file) / MIB)
+
+
+def test_bulk_streams_of_the_largest_files_take_what_the_formula_says(server):
+    file, items = noisy(SETTINGS.max_image_size_bytes), 6
+    streams = SETTINGS.max_bulk_streams
+    before_mib = resident_mib(server.pid)
+    with ThreadPoolExecutor(streams) as pool:
+        answered = list(pool.map(lambda _: answered_items(server, file, items), range(streams)))
+    assert answered == [items] * streams
+    messages_mib = COPIES_PER_STREAM * streams * SETTINGS.max_request_size_bytes / MIB
+    assert peak_resident_mib(server.pid) - before_mib <= ASIDE_MIB + messages_mib
+
+
+def answered_items(server: ServerProcess, file: bytes, items: int) -> int:
+    """How many pictures of one stream are encoded."""
+    request = pb.EncodeRequest(image=types.Image(encoded=file))
+    # A connection of its own.
+    with grpc.insecure_channel(server.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        many = (pb.EncodeManyRequest(item_id=number, request=request) for number in range(items))
+        stub = tokenizer_service_pb2_grpc.TokenizerServiceStub(channel)
+        return sum(one.HasField("response") for one in stub.EncodeMany(many, timeout=TIMEOUT_S))
