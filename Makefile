@@ -98,6 +98,7 @@ bench-serving: $(VENV)/.dev ## All benchmarks of the service; hours on a quiet m
 	$(BIN)/python -m benchmarks.serving_shutdown
 	$(BIN)/python -m benchmarks.serving_retries
 	$(BIN)/python -m benchmarks.serving_slow_clients
+	$(BIN)/python -m benchmarks.serving_fairness
 	$(BIN)/python -m benchmarks.serving_soak
 
 bench: $(VENV)/.dev ## All benchmarks on the pictures below EVAL

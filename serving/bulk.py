@@ -33,6 +33,7 @@ from serving.config import ServingConfig
 from serving.interceptor import DEADLINE_TOLERANCE_S
 from serving.metrics.bulk import BulkMetrics
 from serving.metrics.server import Metrics
+from serving.received import Received
 from serving.rich_status import rich_status
 from serving.status import (
     CALLER_CODES,
@@ -47,7 +48,7 @@ from serving.trace import RequestTrace, followers
 from serving.window import Item, Window
 
 Context = Any  # grpc.aio.ServicerContext[bytes, Message]
-Behaviour = Callable[[bytes, RequestTrace], Awaitable[Any]]
+Behaviour = Callable[[Received, RequestTrace], Awaitable[Any]]
 
 # Copying this much takes some ten microseconds; a picture of 16 MiB would hold up the loop for milliseconds.
 _SPLIT_INLINE_BYTES = 256 * 1024
@@ -152,6 +153,7 @@ class _Stream:
             while (raw := await self._next_message(draining)) is not None:
                 check_key_again()
                 await self._begin(raw)
+                del raw  # or it would stay until the next one comes
         finally:
             self._in_order.put_nowait(None)
             await _end(draining)
@@ -190,7 +192,7 @@ class _Stream:
                 field="item_id",
             )
         self._last_id = item_id
-        item = Item(item_id, request, len(request))
+        item = Item(item_id, Received(request), len(request))
         item.result = asyncio.create_task(self._work(item))
         self._window.add(item)
         self._in_order.put_nowait(item)

@@ -8,11 +8,9 @@ results -> replies, is in `replies`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import TypeVar
 
-import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from serving.commands import (
@@ -26,8 +24,10 @@ from serving.commands import (
     TruncateCommand,
 )
 from serving.config import ServingConfig
+from serving.enum_values import check_enum
 from serving.model import ServedModel
 from serving.status import InvalidRequest, StreamTooShort, Unsupported
+from serving.tensors import parse_tensor
 from tessera.v1 import tokenizer_service_pb2 as pb
 from tessera.v1 import types_pb2 as types
 from tokenizer import bitstream
@@ -86,11 +86,11 @@ def parse_encode(
     rate = _parse_rate(request.rate)
     coding = _parse_coding(request.options.coding, "options.coding", model)
     canvas_area_px = _parse_canvas_area(request.options.canvas_area_px, model, config)
-    source, pixels, format_name = _parse_image(request.image, config)
+    source, picture, format_name = _parse_image(request.image, config)
     return EncodeCommand(
         source=source,
-        file=request.image.encoded if pixels is None else None,
-        pixels=pixels,
+        file=picture if isinstance(picture, bytes) else None,
+        pixels=None if isinstance(picture, bytes) else picture,
         rate=rate,
         coding=coding,
         canvas_area_px=canvas_area_px,
@@ -149,20 +149,21 @@ def parse_truncate(request: pb.TruncateRequest, config: ServingConfig) -> Trunca
     return TruncateCommand(sequence, rate.budget)
 
 
-def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixels | None, str]:
-    """Size, pixels where they came as a tensor, and the format as a metric label."""
+def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, bytes | Pixels, str]:
+    """Size, the file or the pixels of a tensor, and the format as a metric label."""
     declared = image.declared_format
-    _check_enum(declared, _FORMAT_NAMES.keys() | {0}, "image.declared_format")
+    check_enum(declared, _FORMAT_NAMES.keys() | {0}, "image.declared_format")
     source = image.WhichOneof("source")
     if source == "tensor":
         if declared:
             message = "declared_format is for files, and this is a tensor"
             raise InvalidRequest(message, reason="IMAGE_FORMAT_MISMATCH", field="image.declared_format")
-        pixels = _parse_tensor(image.tensor, config)
+        pixels = parse_tensor(image.tensor, config.image_limits)
         return Size(pixels.shape[1], pixels.shape[0]), pixels, "tensor"
-    if source is None or not image.encoded:
+    file = image.encoded  # once: each look at it makes a copy
+    if not file:
         raise ImageMissing("there is no picture in this request")
-    sniffed = sniff_format(image.encoded)
+    sniffed = sniff_format(file)
     if declared and sniffed != _FORMAT_NAMES[declared]:
         message = f"declared {_FORMAT_NAMES[declared]}, but these bytes are {sniffed or 'unknown'}"
         raise InvalidRequest(
@@ -171,33 +172,13 @@ def _parse_image(image: types.Image, config: ServingConfig) -> tuple[Size, Pixel
             field="image.declared_format",
             metadata={"declared": _FORMAT_NAMES[declared], "sniffed": sniffed or "unknown"},
         )
-    size = image_size(image.encoded, limits=config.image_limits, formats=SERVICE_FORMATS)
-    return size, None, (sniffed or "").lower()
-
-
-def _parse_tensor(tensor: types.Tensor, config: ServingConfig) -> Pixels:
-    """uint8[H, W, 3] as a view of the message's bytes wherever the layout allows."""
-    _check_enum(tensor.data_type, types.DataType.values(), "image.tensor.data_type")
-    _check_enum(tensor.layout, types.TensorLayout.values(), "image.tensor.layout")
-    width, height, channels = tensor.width_px, tensor.height_px, tensor.channel_count
-    if channels not in (1, 3):
-        message = f"channel_count must be 1 or 3, got {channels}"
-        raise InvalidRequest(message, reason="TENSOR_SHAPE_UNSUPPORTED", field="image.tensor.channel_count")
-    if width < 1 or height < 1 or width * height * channels != len(tensor.data):
-        message = f"{width}x{height}x{channels} does not hold {len(tensor.data)} bytes"
-        raise InvalidRequest(message, reason="TENSOR_SIZE_MISMATCH", field="image.tensor.data")
-    check_size(Size(width, height), config.image_limits)
-    values = np.frombuffer(tensor.data, np.uint8)
-    if tensor.layout == types.TENSOR_LAYOUT_CHW:
-        pixels = np.ascontiguousarray(values.reshape(channels, height, width).transpose(1, 2, 0))
-    else:
-        pixels = values.reshape(height, width, channels)
-    return pixels if channels == 3 else np.repeat(pixels, 3, axis=2)
+    size = image_size(file, limits=config.image_limits, formats=SERVICE_FORMATS)
+    return size, file, (sniffed or "").lower()
 
 
 def _parse_rate(rate: types.RateTarget) -> Rate:
     """The budget; TokenBudget itself refuses what is not positive."""
-    _check_enum(rate.shortfall_policy, _POLICIES, "rate.shortfall_policy")
+    check_enum(rate.shortfall_policy, _POLICIES, "rate.shortfall_policy")
     fail_short = _POLICIES[rate.shortfall_policy]
     kind = rate.WhichOneof("target")
     if kind == "max_token_count":
@@ -212,7 +193,7 @@ def _parse_rate(rate: types.RateTarget) -> Rate:
 
 
 def _parse_quality(quality: types.QualityTarget) -> TokenBudget:
-    _check_enum(quality.metric, types.QualityMetric.values(), "rate.quality.metric")
+    check_enum(quality.metric, types.QualityMetric.values(), "rate.quality.metric")
     if quality.metric != types.QUALITY_METRIC_PSNR_DB:
         raise InvalidRequest("say which metric", reason="RATE_INVALID", field="rate.quality.metric")
     return TokenBudget(min_psnr_db=quality.min_value, coverage=quality.coverage or DEFAULT_COVERAGE)
@@ -227,7 +208,7 @@ def _parse_canvas_area(area_px: int, model: ServedModel, config: ServingConfig) 
 
 def _parse_coding(value: types.Coding, field: str, model: ServedModel) -> Coding:
     """What the request names, else the model's default. Raises Unsupported."""
-    _check_enum(value, _CODINGS, field)
+    check_enum(value, _CODINGS, field)
     codings = model.tokenizer.codings
     coding = _CODINGS[value] or codings[0]
     if coding not in codings:
@@ -318,7 +299,7 @@ def _parse_realism(options: pb.DecodeOptions, model: ServedModel) -> Realism:
 
 
 def _parse_output(output: types.OutputFormat, source: Size, config: ServingConfig) -> OutputForm:
-    _check_enum(output.format, _OUTPUT_FORMATS, "output.format")
+    check_enum(output.format, _OUTPUT_FORMATS, "output.format")
     form = _OUTPUT_FORMATS[output.format]
     lossy = form in (PictureFormat.JPEG, PictureFormat.WEBP)
     if not 0 <= output.quality <= 100 or (output.quality and (not lossy or output.lossless)):
@@ -338,8 +319,3 @@ def _check_output_size(form: PictureFormat, source: Size, config: ServingConfig)
     if form is PictureFormat.RAW and 3 * source.area_px > config.max_response_size_bytes - 4096:
         message = f"{source} as raw pixels is above the reply limit of {config.max_response_size_bytes} bytes"
         raise InvalidRequest(message, reason="OUTPUT_TOO_LARGE", field="output.format")
-
-
-def _check_enum(value: int, known: Iterable[int], field: str) -> None:
-    if value not in known:
-        raise InvalidRequest(f"no such value: {value}", reason="ENUM_UNKNOWN", field=field)

@@ -25,10 +25,10 @@ class DrainingHealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  
         self._server_status = dict.fromkeys(("", *services), NOT_SERVING)
         self._drained = asyncio.Event()
 
-    async def set_serving(self) -> None:
-        """Everything is ready."""
+    async def set_serving(self, is_serving: bool = True) -> None:
+        """Everything is ready, or nothing works for now. No effect after `drain`."""
         for service in list(self._server_status):
-            await self.set(service, SERVING)
+            await self.set(service, SERVING if is_serving else NOT_SERVING)
 
     async def drain(self) -> None:
         """NOT_SERVING for good; every Watch gets to send it, and ends."""

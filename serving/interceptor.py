@@ -112,8 +112,9 @@ class RpcInterceptor(grpc.aio.ServerInterceptor):
     def _unary_stream(self, behaviour: Any, parse: Any, rpc: Rpc) -> Any:
         async def call(_requests: AsyncIterator[bytes], context: Context) -> None:
             async def work() -> None:
-                request = await self._only_message(context, parse, rpc)
-                await _send_all(behaviour(request, context), context)
+                # No name for the message here: it would keep it in memory for as long as the stream lasts.
+                replies = behaviour(await self._only_message(context, parse, rpc), context)
+                await _send_all(replies, context)
 
             await self._observe(rpc, context, work)
 

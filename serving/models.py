@@ -198,8 +198,12 @@ class ModelRegistry:
     def refuse_changes(self) -> None:
         """The server drains: models are no longer ready, and stay as they are."""
         self._closed = True
+        self.show_ready(False)
+
+    def show_ready(self, ready: bool) -> None:
+        """Whether the metrics say of those in service that they take requests."""
         for generation in self._in_service:
-            generation.pipeline.metrics.ready(False)
+            generation.pipeline.metrics.ready(ready)
 
     def drain(self) -> None:
         """Nothing new will come: let no picture wait for company."""

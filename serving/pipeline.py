@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -28,7 +30,7 @@ from serving.model import ServedModel
 from serving.pictures import PicturePool
 from serving.rate_limit import spend_picture
 from serving.rates import apply_rate, rate_kind
-from serving.status import InvalidRequest
+from serving.status import InvalidRequest, is_our_failure
 from serving.trace import RequestTrace
 from tokenizer.canvas import Size, choose_canvas
 from tokenizer.coding import Coding
@@ -76,6 +78,8 @@ class SharedResources:
     pictures: PicturePool
     turns: asyncio.Semaphore
     """One for each model call that may run at the same time."""
+    suspect: Callable[[], None]
+    """Told of every failure that is no caller's fault."""
 
 
 class Pipeline:
@@ -93,6 +97,7 @@ class Pipeline:
         self._admission = shared.admission
         self._server_metrics = shared.metrics
         self._pictures = shared.pictures
+        self._suspect = shared.suspect
         # No method of this object among what the batchers hold: a cycle would keep the model in memory until
         # a garbage collection, which never comes to what was frozen after the start.
         tokenizer = model.tokenizer
@@ -149,10 +154,12 @@ class Pipeline:
         key = _EncodeKey(command.coding, command.canvas_area_px, canvas)
         # Before the picture is decoded: that costs far more than a refusal may.
         self._encoder.check_room(key, trace)
-        async with self._admission.memory(trace, "encode", _size_in_work(command.source), self.metrics):
-            spend_picture(command.source.area_px)  # not for what was refused
-            pixels = await self._pixels(command, trace)
-            whole = await self._encoder.submit(pixels, key, trace)
+        size_in_work = _size_in_work(command.source)
+        with self._noticing_failures():
+            async with self._admission.memory(trace, "encode", size_in_work, self.metrics):
+                spend_picture(command.source.area_px)  # not for what was refused
+                pixels = await self._pixels(command, trace)
+                whole = await self._encoder.submit(pixels, key, trace)
         encoded = self._rated(whole, command)
         trace.note(model=self.model.ref.name, token_count=encoded.length)
         return encoded
@@ -161,15 +168,36 @@ class Pipeline:
         self, sequence: TokenSequence, form: OutputForm, realism: Realism, trace: RequestTrace
     ) -> Picture:
         """The picture of this very sequence, written in the asked form."""
-        async with self._admission.memory(trace, "decode", _size_in_work(sequence.source), self.metrics):
-            spend_picture(sequence.source.area_px)
-            pixels = await self._decoder.submit(sequence, _DecodeKey(sequence.canvas, realism), trace)
-            picture = await self._write(pixels, form, trace)
+        size_in_work = _size_in_work(sequence.source)
+        with self._noticing_failures():
+            async with self._admission.memory(trace, "decode", size_in_work, self.metrics):
+                spend_picture(sequence.source.area_px)
+                pixels = await self._decoder.submit(sequence, _DecodeKey(sequence.canvas, realism), trace)
+                picture = await self._write(pixels, form, trace)
         self._check_reply_size(picture)
         self._server_metrics.image("decode", form.format.value, sequence.source.area_px, len(picture.data))
         self.metrics.tokens("decode", sequence.length)
         trace.note(model=self.model.ref.name, token_count=sequence.length)
         return picture
+
+    async def try_out(self, pixels: Pixels, timeout_s: float) -> None:
+        """Encode this picture and decode its tokens, behind all single requests; raises what fails."""
+        tokenizer = self.model.tokenizer
+        area_px = tokenizer.canvas_area_px
+        canvas = choose_canvas(Size(pixels.shape[1], pixels.shape[0]), area_px)
+        trace = RequestTrace("self-test", time.monotonic() + timeout_s, is_bulk=True, followers=())
+        key = _EncodeKey(tokenizer.codings[0], area_px, canvas)
+        sequence = await self._encoder.submit(pixels, key, trace)
+        await self._decoder.submit(sequence, _DecodeKey(canvas, Realism()), trace)
+
+    @contextmanager
+    def _noticing_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if is_our_failure(error):
+                self._suspect()
+            raise
 
     def count_cut(self, command: DecodeCommand) -> None:
         """Note whether a stream came shortened."""

@@ -15,7 +15,7 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving import health, logs, model_service, service
+from serving import fitness, health, logs, model_service, service
 from serving.admin import AdminPort
 from serving.admission import Admission, ServerState
 from serving.announcement import Address, announce
@@ -80,6 +80,7 @@ class TesseraServer:
         self._model_service = model_service.ModelServicer(
             config, self.admission, self.models, version_of("tessera")
         )
+        self._fitness = fitness.Fitness(self._does_work, self._set_fit, retest_s=fitness.RETEST_S)
         self._observers: Observers | None = None
         self._grpc: Any = None
         self._probes: Probes | None = None
@@ -135,6 +136,7 @@ class TesseraServer:
 
     async def drain(self) -> bool:
         """Refuse new work and wait for the old; False if some was still there after the drain timeout."""
+        await self._fitness.stop()
         await self._health.drain()
         if self._probes is not None:
             self._probes.ready = False
@@ -147,6 +149,7 @@ class TesseraServer:
 
     async def stop(self) -> None:
         """End at once what is still there, and free the ports."""
+        await self._fitness.stop()
         if self._grpc is not None:
             await self._grpc.stop(_STOP_GRACE_S)
         await self.security.stop()
@@ -189,6 +192,17 @@ class TesseraServer:
         reflection.enable_server_reflection(names, server)
         return server, self.security.add_port(server, f"{self.config.host}:{self.config.port}")
 
+    async def _does_work(self) -> bool | None:
+        assert self._pictures is not None  # `load` opens it first
+        return await fitness.does_work(self._pictures, self.models, self.config.image_limits)
+
+    async def _set_fit(self, is_fit: bool) -> None:
+        """Requests are still tried: the next may succeed, and a client may have nowhere else to go."""
+        assert self._probes is not None  # start comes first
+        await self._health.set_serving(is_fit)
+        self._probes.ready = is_fit
+        self.models.show_ready(is_fit)
+
     async def _load_model(self, source: str) -> ServedModel:
         return await asyncio.to_thread(load_and_warm_up, source, self.config, self._load)
 
@@ -208,7 +222,9 @@ class TesseraServer:
         )
         metrics.queue_limits(items=self.config.max_queue_items, size_bytes=self.config.max_queue_size_bytes)
         assert self._pictures is not None  # `load` opens it first
-        shared = SharedResources(self.config, self.admission, self.metrics, self._pictures, self._turns)
+        shared = SharedResources(
+            self.config, self.admission, self.metrics, self._pictures, self._turns, self._fitness.suspect
+        )
         pipeline = Pipeline(model, shared, metrics)
         pipeline.start()
         return pipeline

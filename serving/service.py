@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -28,6 +28,7 @@ from serving.pictures import PicturePool
 from serving.pipeline import Pipeline
 from serving.rate_limit import unpaid_if_shed
 from serving.rates import cut
+from serving.received import Received
 from serving.status import DeadlinePassed
 from serving.stream_writer import StreamWriter
 from serving.trace import RequestTrace
@@ -37,6 +38,7 @@ from tokenizer.bitstream import header_size_bytes
 
 SERVICE = pb.DESCRIPTOR.services_by_name["TokenizerService"].full_name
 Context = Any  # grpc.aio.ServicerContext[bytes, Message]
+EncodingRequest = TypeVar("EncodingRequest", pb.EncodeRequest, pb.EncodeStreamRequest)
 
 # Reading a picture's header is Python work that a hostile file can stretch (thousands of JPEG markers), so
 # all but the smallest requests are checked in a thread. 16 KiB of markers take some milliseconds.
@@ -79,27 +81,24 @@ class TokenizerServicer:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    async def _encode(self, raw: bytes, trace: RequestTrace) -> pb.EncodeResponse:
-        request = await self._parse(pb.EncodeRequest, raw, trace)
-        with self._models.lease(*wanted_model(request)) as pipeline:
-            command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
+    async def _encode(self, received: Received, trace: RequestTrace) -> pb.EncodeResponse:
+        async with self._encoded(pb.EncodeRequest, received, trace) as (pipeline, command, encoded):
             pipeline.metrics.stages("encode", trace.seconds)
             return replies.encode_reply(
                 encoded, pipeline.model, trace, include_token_ids=command.include_token_ids
             )
 
-    async def _encode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
-        request = await self._parse(pb.EncodeStreamRequest, raw, trace)
-        with self._models.lease(*wanted_model(request)) as pipeline:
-            command, encoded = await self._run_encode(request, len(raw), pipeline, trace)
+    async def _encode_stream(self, received: Received, trace: RequestTrace, context: Context) -> None:
+        async with self._encoded(pb.EncodeStreamRequest, received, trace) as (pipeline, command, encoded):
             header, metrics = replies.stream_header(encoded, pipeline.model), pipeline.metrics
-        # The rest needs no model: a client that reads slowly does not keep one from leaving, nor in memory.
-        del pipeline
+            include_token_ids = command.include_token_ids
+        # The rest needs neither model nor picture: a client that reads slowly keeps none of them in memory.
+        del pipeline, command
         writer = StreamWriter(context)
         await _write(header, writer, trace)
         clock = _ChunkClock(self._metrics, trace)
         chunks = replies.stream_chunks(
-            encoded.sequence, self._config.first_chunk_tokens, include_token_ids=command.include_token_ids
+            encoded.sequence, self._config.first_chunk_tokens, include_token_ids=include_token_ids
         )
         for chunk in chunks:
             await _write(chunk, writer, trace)
@@ -107,8 +106,8 @@ class TokenizerServicer:
         await _write(replies.stream_trailer(encoded, trace), writer, trace)
         metrics.stages("encode", trace.seconds)
 
-    async def _decode(self, raw: bytes, trace: RequestTrace) -> pb.DecodeResponse:
-        request = await self._parse(pb.DecodeRequest, raw, trace)
+    async def _decode(self, received: Received, trace: RequestTrace) -> pb.DecodeResponse:
+        request = await self._parse(pb.DecodeRequest, received, trace)
         with self._models.lease(*wanted_model(request)) as pipeline:
             model = pipeline.model
             with trace.measure("parse", "parsing"):
@@ -124,8 +123,8 @@ class TokenizerServicer:
                 timings=replies.timings_message(trace),
             )
 
-    async def _decode_stream(self, raw: bytes, trace: RequestTrace, context: Context) -> None:
-        request = await self._parse(pb.DecodeStreamRequest, raw, trace)
+    async def _decode_stream(self, received: Received, trace: RequestTrace, context: Context) -> None:
+        request = await self._parse(pb.DecodeStreamRequest, received, trace)
         with self._models.lease(*wanted_model(request)) as pipeline:
             with trace.measure("parse", "parsing"):
                 command = convert.parse_decode_stream(request, pipeline.model, self._config)
@@ -144,8 +143,8 @@ class TokenizerServicer:
                 clock.tick()
             pipeline.metrics.stages("decode", trace.seconds)
 
-    async def _truncate(self, raw: bytes, trace: RequestTrace) -> pb.TruncateResponse:
-        request = await self._parse(pb.TruncateRequest, raw, trace)
+    async def _truncate(self, received: Received, trace: RequestTrace) -> pb.TruncateResponse:
+        request = await self._parse(pb.TruncateRequest, received, trace)
         command = convert.parse_truncate(request, self._config)
         shorter = cut(command.sequence, command.budget)
         made_by = self._models.of_fingerprint(command.sequence.fingerprint)
@@ -160,41 +159,49 @@ class TokenizerServicer:
         assert self._attached is not None  # admission lets nothing in before
         return self._attached
 
-    async def _parse(self, kind: type[Request], raw: bytes, trace: RequestTrace) -> Request:
+    async def _parse(self, kind: type[Request], received: Received, trace: RequestTrace) -> Request:
         """The message; not yet checked, but enough to find its model."""
-        parse = partial(convert.parse_message, kind, raw)
+        parse = partial(convert.parse_message, kind, received.take())
+        is_small = received.size_bytes <= _PARSE_INLINE_BYTES
         with trace.measure("parse", "parsing"):
-            return parse() if len(raw) <= _PARSE_INLINE_BYTES else await self._pictures.run(parse)
+            return parse() if is_small else await self._pictures.run(parse)
 
-    async def _run_encode(
-        self,
-        request: pb.EncodeRequest | pb.EncodeStreamRequest,
-        size_bytes: int,
-        pipeline: Pipeline,
-        trace: RequestTrace,
-    ) -> tuple[EncodeCommand, Encoded]:
-        check = partial(convert.parse_encode, request, pipeline.model, self._config)
-        with trace.measure("parse", "parsing"):
-            command = check() if size_bytes <= _CHECK_INLINE_BYTES else await self._pictures.run(check)
-        encoded = await pipeline.encode(command, trace)
-        _count_encoded(encoded, pipeline.metrics)
-        return command, encoded
+    @asynccontextmanager
+    async def _encoded(
+        self, kind: type[EncodingRequest], received: Received, trace: RequestTrace
+    ) -> AsyncIterator[tuple[Pipeline, EncodeCommand, Encoded]]:
+        """The model that the request is for, kept until the block ends, what it asks for, and its tokens."""
+        request = await self._parse(kind, received, trace)
+        with self._models.lease(*wanted_model(request)) as pipeline:
+            check = partial(convert.parse_encode, request, pipeline.model, self._config)
+            del request  # it holds the picture, and so does the command
+            is_small = received.size_bytes <= _CHECK_INLINE_BYTES
+            with trace.measure("parse", "parsing"):
+                command = check() if is_small else await self._pictures.run(check)
+            del check
+            encoded = await pipeline.encode(command, trace)
+            _count_encoded(encoded, pipeline.metrics)
+            yield pipeline, command, encoded
 
     def _unary(
-        self, method: str, behaviour: Callable[[bytes, RequestTrace], Awaitable[Any]], reply: Any
+        self, method: str, behaviour: Callable[[Received, RequestTrace], Awaitable[Any]], reply: Any
     ) -> Any:
         async def call(raw: bytes, context: Context) -> Any:
+            received = Received(raw)
+            del raw
             async with self._in_work(method, context) as trace:
-                return await behaviour(raw, trace)
+                return await behaviour(received, trace)
 
         return grpc.unary_unary_rpc_method_handler(call, None, reply.SerializeToString)
 
     def _stream(
-        self, method: str, behaviour: Callable[[bytes, RequestTrace, Context], Awaitable[None]], reply: Any
+        self, method: str, behaviour: Callable[[Received, RequestTrace, Context], Awaitable[None]], reply: Any
     ) -> Any:
         async def call(raw: bytes, context: Context) -> None:
+            received = Received(raw)
+            del raw
             async with self._in_work(method, context) as trace:
-                await behaviour(raw, trace, context)
+                await behaviour(received, trace, context)
 
         return grpc.unary_stream_rpc_method_handler(call, None, reply.SerializeToString)
 

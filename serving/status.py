@@ -225,6 +225,7 @@ INVALID_REASONS = (
     "IMAGE_MODE_UNSUPPORTED",
     "TENSOR_SIZE_MISMATCH",
     "TENSOR_SHAPE_UNSUPPORTED",
+    "TENSOR_VALUE_INVALID",
     "ENUM_UNKNOWN",
     "RATE_INVALID",
     "RATE_UNREACHABLE",
@@ -285,6 +286,11 @@ def failure_of(error: Exception) -> Failure:
     error_id = uuid.uuid4().hex
     message = f"internal error {error_id}"
     return Failure(grpc.StatusCode.INTERNAL, "INTERNAL", message, metadata={"error_id": error_id})
+
+
+def is_our_failure(error: Exception) -> bool:
+    """True for what a server that works would not have failed with, whatever the request."""
+    return isinstance(error, DecoderLost | DeviceMemoryFull) or not failure_of(error).is_expected
 
 
 def _printable_facts(facts: Mapping[str, object]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.received import Received
 from serving.trace import RequestTrace
 
 
@@ -22,7 +23,7 @@ class Item:
     """One request of a stream, from when it was read until its result is written."""
 
     item_id: int
-    request: bytes
+    request: Received
     size_bytes: int
     """Of the request, then of the result."""
 
@@ -83,7 +84,7 @@ class Window:
         self._size_bytes += result_size_bytes - item.size_bytes
         self._settled_size_bytes += result_size_bytes
         item.size_bytes = result_size_bytes
-        item.request = b""
+        item.request.take()  # where its time ran out before anybody did
         self._changed.set()
 
     def remove(self, item: Item) -> None:

@@ -48,6 +48,7 @@ ONLY_IN = {
                 "served_rpcs",
                 "server",
                 "service",
+                "tensors",
                 "wanted_model",
             )
         ),

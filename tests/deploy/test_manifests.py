@@ -49,7 +49,8 @@ def worst_case_mib(config: ServingConfig) -> float:
     assert len(largest) == 2
     per_px = sum((case["peak_mib"] - loaded_mib) / (4 * 1024**2) for case in largest)
     serving_mib = json.loads((RESULTS / "speed.json").read_text())["server"]["after_run_mib"]
-    requests_mib = config.max_concurrent_rpcs * config.max_request_size_bytes / MIB
+    requests = 2 * config.max_concurrent_rpcs + 6 * config.max_bulk_streams
+    requests_mib = requests * config.max_request_size_bytes / MIB
     call_mib = per_px * config.max_batch_size * config.max_canvas_area_px
     return serving_mib + call_mib + config.max_queue_size_bytes / MIB + requests_mib
 

@@ -259,30 +259,6 @@ def test_a_declared_format_must_be_true(client, png):
     assert (caught.value.metadata["declared"], caught.value.metadata["sniffed"]) == ("JPEG", "PNG")
 
 
-@pytest.mark.parametrize("shape", [(0, 4, 3), (4, 4, 2), (4, 5, 3), (-4, -4, 3), (2**31 - 1, 2**31 - 1, 3)])
-def test_a_tensor_must_be_what_its_shape_says(client, shape):
-    height, width, channels = shape
-    tensor = types.Tensor(height_px=height, width_px=width, channel_count=channels, data=bytes(48))
-    with pytest.raises(InvalidRequest) as caught:
-        client._call(client._tokenizer.Encode, pb.EncodeRequest(image=types.Image(tensor=tensor)))
-    assert caught.value.reason in ("TENSOR_SIZE_MISMATCH", "TENSOR_SHAPE_UNSUPPORTED")
-
-
-def test_planar_and_grey_tensors_are_the_picture_they_hold(client, photo):
-    planar = types.Tensor(
-        layout=types.TENSOR_LAYOUT_CHW,
-        height_px=208,
-        width_px=320,
-        channel_count=3,
-        data=photo.transpose(2, 0, 1).tobytes(),
-    )
-    reply = client._call(client._tokenizer.Encode, pb.EncodeRequest(image=types.Image(tensor=planar)))
-    assert reply.codestream.data == client.encode(photo).to_bytes()
-    grey = types.Tensor(height_px=208, width_px=320, channel_count=1, data=photo[:, :, 0].tobytes())
-    reply = client._call(client._tokenizer.Encode, pb.EncodeRequest(image=types.Image(tensor=grey)))
-    assert reply.codestream.data == client.encode(np.repeat(photo[:, :, :1], 3, axis=2)).to_bytes()
-
-
 @pytest.mark.parametrize(
     "request_",
     [

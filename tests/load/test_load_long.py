@@ -64,6 +64,15 @@ def test_slow_idle_and_vanishing_clients_cost_the_others_little(tmp_path: Path):
     assert max(found["descriptors_left"]) <= 0
 
 
+@pytest.mark.load
+@pytest.mark.timeout(HOUR_S)
+def test_a_key_that_floods_costs_another_nothing_that_it_would_notice(tmp_path: Path):
+    found = run_benchmark("serving_fairness", tmp_path, "--runs", "1", timeout_s=HOUR_S)
+    ((alone, _, flooded),) = found["runs"]
+    assert flooded["answered"] >= 0.999 * flooded["sent"]
+    assert flooded["p99_ms"] <= 2 * alone["p99_ms"]
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(2 * HOUR_S)
 def test_half_an_hour_of_mixed_load_changes_nothing(tmp_path: Path):

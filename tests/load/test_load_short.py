@@ -80,3 +80,13 @@ def test_mixed_load_leaves_threads_and_descriptors_as_they_were(tmp_path: Path):
     found = run_benchmark("serving_soak", tmp_path, *SHORT, "--seconds", "6")
     assert found["failed"] == found["threads_grown"] == found["descriptors_grown"] == 0
     assert len(found["samples"]) >= 10
+
+
+@pytest.mark.load
+def test_a_key_that_floods_is_refused_and_the_other_is_served(tmp_path: Path):
+    (found,) = run_benchmark("serving_fairness", tmp_path, *SHORT, "--seconds", "2")["runs"]
+    alone, _, flooded = found
+    assert alone["answered"] == alone["sent"] > 0
+    assert flooded["answered"] == flooded["sent"] > 0
+    # Whatever was not answered was refused for the limit and for nothing else.
+    assert flooded["other_refused"] == flooded["other_sent"] - flooded["other_answered"] > 0

@@ -19,6 +19,8 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DATA_TYPE_UNSPECIFIED: _ClassVar[DataType]
     DATA_TYPE_UINT8: _ClassVar[DataType]
+    DATA_TYPE_FLOAT16: _ClassVar[DataType]
+    DATA_TYPE_FLOAT32: _ClassVar[DataType]
 
 class TensorLayout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -58,6 +60,8 @@ IMAGE_FORMAT_WEBP: ImageFormat
 IMAGE_FORMAT_RAW: ImageFormat
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_UINT8: DataType
+DATA_TYPE_FLOAT16: DataType
+DATA_TYPE_FLOAT32: DataType
 TENSOR_LAYOUT_UNSPECIFIED: TensorLayout
 TENSOR_LAYOUT_HWC: TensorLayout
 TENSOR_LAYOUT_CHW: TensorLayout

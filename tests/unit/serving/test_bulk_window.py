@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.bulk import split_item
+from serving.received import Received
 from serving.status import InvalidRequest
 from serving.window import Item, Window
 from tessera.v1 import tokenizer_service_pb2 as pb
@@ -18,7 +19,7 @@ from tessera.v1 import types_pb2 as types
 
 
 def item(size_bytes: int = 1) -> Item:
-    return Item(0, bytes(size_bytes), size_bytes)
+    return Item(0, Received(bytes(size_bytes)), size_bytes)
 
 
 async def has_room(window: Window) -> bool:
