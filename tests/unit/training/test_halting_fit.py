@@ -163,10 +163,15 @@ def test_pictures_that_are_sources_of_their_own_are_bound_as_independent_ones() 
     assert risk_bound(missed, keys) == risk_bound(missed) == pytest.approx(independent, rel=2e-3)
 
 
+def named(sources: int, pictures: int) -> tuple[str, ...]:
+    """Sources of as many pictures each."""
+    return tuple(str(number) for number in range(sources) for _ in range(pictures))
+
+
 def test_copies_of_a_picture_in_one_source_promise_no_more_than_the_picture() -> None:
     """Four times the pictures would halve what is added for confidence, if they told four times as much."""
     missed = np.random.default_rng(1).uniform(0, 0.2, 60)
-    once, copied = risk_bound(missed), risk_bound(np.repeat(missed, 4), tuple(np.repeat(np.arange(60), 4)))
+    once, copied = risk_bound(missed), risk_bound(np.repeat(missed, 4), named(60, 4))
     # Both without what a new picture adds, which copies do dilute.
     added, added_copied = (
         bound - (missed.mean() * count + 1) / (count + 1) for bound, count in ((once, 60), (copied, 240))
@@ -178,7 +183,7 @@ def test_copies_of_a_picture_in_one_source_promise_no_more_than_the_picture() ->
 def test_the_bound_holds_for_new_sources() -> None:
     """Of 95 in 100 calibration sets, whose sources differ more than their pictures do."""
     rng = np.random.default_rng(2)
-    sources = tuple(np.repeat(np.arange(40), 3))
+    sources = named(40, 3)
     of_sources = rng.beta(1, 9, (1000, 40)).repeat(3, axis=1)
     missed = rng.binomial(20, of_sources) / 20
     kept = [risk_bound(one, sources) >= 0.1 for one in missed]
