@@ -50,7 +50,9 @@ def calibrate(
         pictures = load_pictures(dataclasses.replace(data, held_out_share=0.0), "train")
         true = with_means(lengths)
         curves = {coding: measure_curves(codec, pictures, canvas, true, coding) for coding in Coding}
-        scores, errors_db = calibrated(lambda measured: _predicted(head, measured, lengths), curves)
+        scores, errors_db = calibrated(
+            lambda measured: _predicted(head, measured, lengths), curves, pictures.sources
+        )
         facts = {"calibrated_on": len(pictures), **errors_db}
     config = dataclasses.replace(artifact.config, candidate_lengths=lengths, margin_scores=scores)
     contents["config.json"] = config.to_json().encode()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from tokenizer.images import image_size, read_image
 from tokenizer.preprocess import resize
 from training.config import DataConfig
 from training.memory import check_host
-from training.sources import DataRefused, entries
+from training.sources import DataRefused, Entry, entries
 
 SPLITS = ("train", "validation", "calibration")
 T = TypeVar("T")
@@ -37,16 +37,24 @@ class PictureSet:
 
     keys: tuple[str, ...]
     pictures: tuple[np.ndarray, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """By key, where a picture was taken from, if that is known."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def first(self, count: int) -> PictureSet:
         """The first pictures."""
-        return PictureSet(self.keys[:count], self.pictures[:count])
+        return PictureSet(self.keys[:count], self.pictures[:count], self.origins)
 
     def __add__(self, other: PictureSet) -> PictureSet:
-        return PictureSet(self.keys + other.keys, self.pictures + other.pictures)
+        origins = {**self.origins, **other.origins}
+        return PictureSet(self.keys + other.keys, self.pictures + other.pictures, origins)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Of each picture: pictures of one source are alike. Unknown: the picture's own key."""
+        return tuple(self.origins.get(key, key) for key in self.keys)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -90,14 +98,15 @@ def load_pictures(
         raise NoPictures(f"no pictures for {split} in {config.sources}; left out: {reasons or 'none'}")
     if left_out and not quiet:
         print(f"{split}: left out {left_out.total()} unreadable or too small pictures: {reasons}")
-    keys, pictures = zip(*rows, strict=True)
-    return PictureSet(keys, pictures)
+    found, pictures = zip(*rows, strict=True)
+    origins = {entry.key: entry.origin for entry in found if entry.origin is not None}
+    return PictureSet(tuple(entry.key for entry in found), pictures, origins)
 
 
 def _usable(
     config: DataConfig, split: str, read: Callable[[bytes], T], left_out: Counter[str]
-) -> Iterator[tuple[str, T]]:
-    """Keys and what `read` makes of the split's pictures, up to the limit; counts why others are left out."""
+) -> Iterator[tuple[Entry, T]]:
+    """The split's entries and what `read` makes of them, up to the limit; counts why others are left out."""
     count = 0
     for entry in entries(config.sources, config.image_column, config.kinds):
         if count == config.limit:
@@ -110,7 +119,7 @@ def _usable(
             left_out[type(error).__name__.lstrip("_")] += 1
             continue
         count += 1
-        yield entry.key, value
+        yield entry, value
 
 
 def _shrunk(size: Size, short_side_px: int | None) -> Size:

@@ -7,7 +7,7 @@ pictures for margins   → measured curves → margin scores (training/calibrati
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
@@ -62,7 +62,7 @@ def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size)
     head = fit_head(seen[0] + seen[1])
     curves = {c: measure_curves(codec, unseen, canvas, TRUE_LENGTHS, c) for c in Coding}
     scores, errors_db = calibrated(
-        lambda measured: predictions(head, measured, true_lengths=TRUE_LENGTHS), curves
+        lambda measured: predictions(head, measured, true_lengths=TRUE_LENGTHS), curves, unseen.sources
     )
     at_candidates = {c: one.at(places(CANDIDATE_LENGTHS, TRUE_LENGTHS)) for c, one in curves.items()}
     return FittedHalting(
@@ -71,10 +71,13 @@ def fit_halting(codec: Codec, fit: PictureSet, unseen: PictureSet, canvas: Size)
 
 
 def calibrated(
-    predict: Callable[[Curves], Predictions], curves: dict[Coding, Curves]
+    predict: Callable[[Curves], Predictions], curves: dict[Coding, Curves], sources: tuple[str, ...]
 ) -> tuple[MarginScores, dict[str, float]]:
-    """Margin scores of each coding, and the mean absolute errors of the predicted curves in dB."""
-    found = {coding: predict(measured) for coding, measured in curves.items()}
+    """Margin scores of each coding, and the mean absolute errors of the predicted curves in dB.
+
+    `sources` of the curves' pictures, as `PictureSet` has them.
+    """
+    found = {coding: replace(predict(measured), sources=sources) for coding, measured in curves.items()}
     scores = {str(coding): margin_scores(one, COVERAGES) for coding, one in found.items()}
     errors_db = {
         f"mean_absolute_error_db_{coding}": round(mean_absolute_error_db(one), 4)

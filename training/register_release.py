@@ -67,7 +67,11 @@ def release_registers(
     measure = _Measure(sizes, graphs, canvas)
     head, anchor, seen = _fit(measure, pictures.fit(canvas))
     unseen = measure.curves(pictures.calibration, anchor)
-    scores, errors_db = calibrated(lambda curves: _predictions(head, curves, measure), {Coding.FIXED: unseen})
+    scores, errors_db = calibrated(
+        lambda curves: _predictions(head, curves, measure),
+        {Coding.FIXED: unseen},
+        pictures.calibration.sources,
+    )
     tokenizer_config = TokenizerConfig(name, version, "register", measure.lengths, scores)
     contents = {
         "config.json": tokenizer_config.to_json().encode(),

@@ -15,7 +15,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Entry:
 
     key: str
     read: Callable[[], bytes]
+    origin: str | None = None
+    """Repository that it was taken from, where the index beside a shard says so (`repo`)."""
 
 
 def expand(sources: tuple[str, ...]) -> list[Path]:
@@ -50,10 +52,11 @@ def expand(sources: tuple[str, ...]) -> list[Path]:
 def entries(sources: tuple[str, ...], image_column: str, kinds: tuple[str, ...]) -> Iterator[Entry]:
     """Every entry of the sources, in an order that stays the same. Raises DataRefused."""
     for path in expand(sources):
-        wanted = _wanted_keys(path, kinds)
+        index = _index(path, kinds)
         for entry in _entries_of(path, image_column):
-            if wanted is None or entry.key in wanted:
-                yield entry
+            row = index.get(entry.key, {})
+            if not kinds or row.get("kind") in kinds:
+                yield replace(entry, origin=row.get("repo"))
 
 
 def _entries_of(path: Path, image_column: str) -> Iterator[Entry]:
@@ -121,13 +124,12 @@ def _parquet_entry(value: Any, place: str) -> Entry:
     return Entry(row.get("path") or hashlib.sha256(data).hexdigest()[:16], lambda: data)
 
 
-def _wanted_keys(source: Path, kinds: tuple[str, ...]) -> set[str] | None:
-    """Keys of the wanted kinds by the index beside a shard (one JSON line per picture); None = every key."""
-    if not kinds:
-        return None
+def _index(source: Path, kinds: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Rows of the index beside a shard (one JSON line per picture) by key; only `kinds` cannot do without."""
     index = source.with_suffix(".index.jsonl.gz")
-    if not index.is_file():
+    if index.is_file():
+        with gzip.open(index, "rt") as lines:
+            return {row["key"]: row for row in map(json.loads, lines)}
+    if kinds:
         raise DataRefused(f"kinds {kinds} need an index, and {index.name} is not beside {source.name}")
-    with gzip.open(index, "rt") as lines:
-        rows = [json.loads(line) for line in lines]
-    return {row["key"] for row in rows if row["kind"] in kinds}
+    return {}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from tokenizer.distortion import DistortionCurve
 from tokenizer.model import DistortionHead
 from tokenizer.model.halting import HeadSizes
-from training.calibration import Predictions, margin_scores, missed_share
+from training.calibration import TARGET_STEP_DB, Predictions, margin_scores, missed_share, risk_bound
 from training.curves import Curves
 from training.halting import (
     CANDIDATE_LENGTHS,
@@ -141,3 +142,70 @@ def test_too_few_pictures_for_a_promise_give_margins_that_would_have_missed_noth
     scores = margin_scores(found, (0.99,))["0.99"]
     # The score is rounded to four digits.
     assert missed_share(found, scores + 1e-4).max() == 0
+
+
+def test_lengths_are_chosen_as_the_tokenizer_chooses_them() -> None:
+    found = exchangeable(np.random.default_rng(11), 6)
+    for row, share in enumerate(missed_share(found, 1.3)):
+        curve = DistortionCurve(found.lengths, tuple(found.psnr_db[row] - 1.3 * found.spread_db[row]))
+        true = DistortionCurve(found.lengths, tuple(found.true_psnr_db[row]))
+        targets = np.arange(found.true_psnr_db[:, 0].min(), found.true_psnr_db[:, -1].max(), TARGET_STEP_DB)
+        asked = [t for t in targets if true.psnr_db[0] <= t <= true.psnr_db[-1]]
+        chosen = [curve.shortest_length(t, None) or curve.lengths[-1] for t in asked]
+        missed = [true.psnr_db_at(length) < t for length, t in zip(chosen, asked, strict=True)]
+        assert share == pytest.approx(np.mean(missed))
+
+
+def test_pictures_that_are_sources_of_their_own_are_bound_as_independent_ones() -> None:
+    missed = np.random.default_rng(0).uniform(0, 0.2, 400)
+    independent = (missed.sum() + 1) / 401 + 1.645 * missed.std(ddof=1) / 20
+    keys = tuple(map(str, range(400)))
+    assert risk_bound(missed, keys) == risk_bound(missed) == pytest.approx(independent, rel=2e-3)
+
+
+def named(sources: int, pictures: int) -> tuple[str, ...]:
+    """Sources of as many pictures each."""
+    return tuple(str(number) for number in range(sources) for _ in range(pictures))
+
+
+def test_copies_of_a_picture_in_one_source_promise_no_more_than_the_picture() -> None:
+    """Four times the pictures would halve what is added for confidence, if they told four times as much."""
+    missed = np.random.default_rng(1).uniform(0, 0.2, 60)
+    once, copied = risk_bound(missed), risk_bound(np.repeat(missed, 4), named(60, 4))
+    # Both without what a new picture adds, which copies do dilute.
+    added, added_copied = (
+        bound - (missed.mean() * count + 1) / (count + 1) for bound, count in ((once, 60), (copied, 240))
+    )
+    assert added_copied == pytest.approx(added)
+    assert risk_bound(np.repeat(missed, 4)) < copied
+
+
+def test_the_bound_holds_for_new_sources() -> None:
+    """Of 95 in 100 calibration sets, whose sources differ more than their pictures do."""
+    rng = np.random.default_rng(2)
+    sources = named(40, 3)
+    of_sources = rng.beta(1, 9, (1000, 40)).repeat(3, axis=1)
+    missed = rng.binomial(20, of_sources) / 20
+    kept = [risk_bound(one, sources) >= 0.1 for one in missed]
+    assert np.mean(kept) >= 0.94
+    assert np.mean([risk_bound(one) >= 0.1 for one in missed]) < 0.94
+
+
+def test_one_source_promises_nothing_about_others() -> None:
+    assert risk_bound(np.full(300, 0.01), ("ours",) * 300) == 1.0
+
+
+def test_every_picture_needs_a_source_or_none() -> None:
+    found = exchangeable(np.random.default_rng(3), 4)
+    with pytest.raises(ValueError, match="a source for each of 4 pictures, got 3"):
+        dataclasses.replace(found, sources=("a", "b", "c"))
+
+
+def test_margins_grow_where_pictures_of_a_source_are_missed_together() -> None:
+    found = exchangeable(np.random.default_rng(4), 400)
+    errors = (found.psnr_db - found.true_psnr_db).mean(1)
+    alike = np.argsort(np.argsort(errors)) // 20
+    apart = dataclasses.replace(found, sources=tuple(map(str, range(400))))
+    together = dataclasses.replace(found, sources=tuple(map(str, alike)))
+    assert margin_scores(apart, (0.9,)) == margin_scores(found, (0.9,))
+    assert margin_scores(together, (0.9,))["0.9"] > 1.05 * margin_scores(found, (0.9,))["0.9"]

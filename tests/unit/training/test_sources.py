@@ -116,6 +116,21 @@ def test_only_the_wanted_kinds_of_a_shard_are_read(tmp_path: Path) -> None:
     assert [entry.key for entry in entries((str(shard),), "image", ("photo",))] == ["00", "01"]
 
 
+def test_the_index_beside_a_shard_says_where_its_pictures_come_from(tmp_path: Path) -> None:
+    """Pictures that it does not name, and those of a shard without one, are sources of their own."""
+    shard = write_shard(
+        tmp_path / "shard.tar", {f"{key}.png": png(PIXELS[key]) for key in ("00", "01", "02")}
+    )
+    config = DataConfig(sources=(str(shard),), held_out_share=0.0)
+    assert load_pictures(config, "train").sources == ("00", "01", "02")
+    with gzip.open(tmp_path / "shard.index.jsonl.gz", "wt") as index:
+        for key in ("00", "01"):
+            index.write(json.dumps({"key": key, "repo": "someone/holidays"}) + "\n")
+    loaded = load_pictures(config, "train")
+    assert loaded.sources == ("someone/holidays", "someone/holidays", "02")
+    assert (loaded.first(1) + loaded.first(3)).sources == (loaded.sources[0], *loaded.sources)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
