@@ -79,9 +79,8 @@ def textured(luma: Floats, half_slope: float) -> Floats:
     squares = np.square(np.diff(luma, axis=0, append=luma[-1:]))
     squares += np.square(np.diff(luma, axis=1, append=luma[:, -1:]))
     # A difference of running sums can end a little below 0.
-    slope = np.maximum(box_mean(squares, PLACE_PX), 0)
-    share: Floats = slope / (slope + np.float32(half_slope**2))
-    return share
+    slope: Floats = np.maximum(box_mean(squares, PLACE_PX), np.float32(0))
+    return np.asarray(slope / (slope + np.float32(half_slope**2)), np.float32)
 
 
 def box_mean(values: Floats, side_px: int) -> Floats:
@@ -93,7 +92,8 @@ def box_mean(values: Floats, side_px: int) -> Floats:
     np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
     rows = sums[side_px:] - sums[:-side_px]
     boxes = rows[:, side_px:] - rows[:, :-side_px]
-    return (boxes / side_px**2).astype(np.float32)
+    means: Floats = (boxes / side_px**2).astype(np.float32)
+    return means
 
 
 def _luma(picture: Floats) -> Floats:
