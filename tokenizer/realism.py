@@ -2,9 +2,10 @@
 
     y_0 = x_hat + noise_share * r * noise      x_hat: fidelity decode, r: expected error's deviation
     y   = y + (t' - t) v(y, x_hat, t, length)  v: refiner.onnx, t along `time_grid`
-    out = x_hat + realism * gain * (y_1 - x_hat)
+    out = x_hat + realism * gain * shown(y_1 - x_hat)
 
-`gain` and the power of the grid belong to a refiner, as its start noise does, and stand in the manifest.
+`gain`, the power of the grid and what is shown of a walk (tokenizer/detail.py; all of it where the manifest
+says nothing) belong to a refiner, as its start noise does, and stand in the manifest.
 
 The mathematics and its source are in `tokenizer/model/refiner.py`.
 """
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokenizer.detail import DetailFacts, shown_detail
 from tokenizer.errors import ArtifactError, InvalidRealism
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.providers import DEFAULT_OPTIONS, ProviderOptions
@@ -96,6 +98,8 @@ class WalkFacts:
     gain: float = 1.0
     """Share of the way that realism 1 shows. A walk that puts in more detail than a sharp eye wants is mixed
     with the mean, along the line of best trade-offs between error and realism (docs/decisions/0005)."""
+    detail: DetailFacts | None = None
+    """What is shown of the way; None: all of it."""
 
     def __post_init__(self) -> None:
         limits = {"noise_share": (0, 1), "time_power": (0, 4), "gain": (0, 2)}
@@ -132,7 +136,8 @@ class RealismDecoder:
         if not isinstance(facts, dict) or "noise_share" not in facts:
             raise ArtifactError(f"manifest.json does not say with which noise {REFINER} begins")
         names = {field.name for field in fields(WalkFacts)}
-        walk = WalkFacts(**{name: value for name, value in facts.items() if name in names})
+        known = {name: value for name, value in facts.items() if name in names}
+        walk = WalkFacts(**known | {"detail": DetailFacts.from_manifest(facts.get("detail"))})
         return cls(OnnxSession(artifact.graphs[REFINER], providers, num_threads, provider_options), walk)
 
     def refine(
@@ -149,7 +154,8 @@ class RealismDecoder:
         """
         if realism.strength == 0:
             return fidelity
-        sigma = self._facts.noise_share * np.sqrt(np.maximum(expected_mse, MIN_EXPECTED_MSE))
+        deviation = np.sqrt(np.maximum(expected_mse, MIN_EXPECTED_MSE))
+        sigma = self._facts.noise_share * deviation
         noise = normal_noise(realism.seed, fidelity.shape[1:])
         state = fidelity + sigma[:, None, None, None].astype(np.float32) * noise
         for now, then in pairwise(time_grid(realism.steps, self._facts.time_power)):
@@ -158,10 +164,19 @@ class RealismDecoder:
                 state=state, fidelity=fidelity, time=time, length=length, expected_mse=expected_mse
             )
             state = state + np.float32(then - now) * out["velocity"]
-        walked: NDArray[np.float32] = fidelity + np.float32(realism.strength * self._facts.gain) * (
-            state - fidelity
-        )
+        shown = self._shown(state - fidelity, fidelity, deviation)
+        walked: NDArray[np.float32] = fidelity + np.float32(realism.strength * self._facts.gain) * shown
         return walked
+
+    def _shown(
+        self, walks: NDArray[np.float32], fidelity: NDArray[np.float32], deviation: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """f32[B, 3, H, W], or one channel for all colours."""
+        detail = self._facts.detail
+        if detail is None:
+            return walks
+        each = zip(walks, fidelity, deviation.tolist(), strict=True)
+        return np.stack([shown_detail(walk, picture, expected, detail) for walk, picture, expected in each])
 
 
 def normal_noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -179,12 +179,18 @@ def attach(
     ] = None,
     time_power: Annotated[float, typer.Option(help="The sampler's times are (i / steps) ** this.")] = 2.0,
     gain: Annotated[float, typer.Option(help="Share of the walk that realism 1 shows.")] = 1.0,
+    detail: Annotated[
+        tuple[int, float, float] | None,
+        typer.Option(help="Show fine grey detail only: side_px, contrast and power of tokenizer/detail.py."),
+    ] = None,
 ) -> None:
     """Export a refiner into an artifact, which can then decode with realism. Its streams stay valid."""
+    from tokenizer.detail import DetailFacts
     from training.refiner_export import NoPicturesGiven, attach_refiner
 
+    shown = DetailFacts(*detail) if detail else None
     try:
-        attach_refiner(refiner, model, tuple(data or ()), time_power, gain)
+        attach_refiner(refiner, model, tuple(data or ()), time_power, gain, shown)
     except NoPicturesGiven as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{model}: decodes with realism")

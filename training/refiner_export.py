@@ -16,6 +16,7 @@ from torch.export import Dim
 from tokenizer import Coding, ImageTokenizer, TokenSequence
 from tokenizer.artifact import REFINER, ModelArtifact, sha256
 from tokenizer.canvas import Size
+from tokenizer.detail import DetailFacts
 from tokenizer.model import Refiner
 from tokenizer.model.layers import parameter_count
 from tokenizer.onnx_session import OnnxSession
@@ -48,6 +49,7 @@ def attach_refiner(
     sources: tuple[str, ...] = (),
     time_power: float = TIME_POWER,
     gain: float = 1.0,
+    detail: DetailFacts | None = None,
 ) -> None:
     """Add the refiner of a run to an artifact folder, in place; in the artifact's precision.
 
@@ -56,7 +58,7 @@ def attach_refiner(
     NoPicturesGiven, and then changes nothing.
     """
     refiner, state = load_refiner(checkpoint)
-    walk = WalkFacts(float(refiner.config.noise_share), time_power, gain)
+    walk = WalkFacts(float(refiner.config.noise_share), time_power, gain, detail)
     artifact = ModelArtifact.load(folder)
     is_int8 = artifact.config.precision == "int8"
     if is_int8 and not sources:  # before the export, which takes its time

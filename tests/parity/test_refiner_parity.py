@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tokenizer.artifact import REFINER, ModelArtifact
+from tokenizer.detail import DetailFacts
 from tokenizer.model import Refiner, RefinerConfig
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.realism import MAX_STEPS, Realism, RealismDecoder, WalkFacts, normal_noise, time_grid
@@ -120,6 +121,19 @@ def test_nothing_is_attached_where_runtimes_disagree(
     with pytest.raises(ParityError, match="agrees with torch"):
         refiner_export.attach_refiner(refiner_checkpoint, folder)
     assert contents(folder) == before
+
+
+def test_what_is_shown_of_a_walk_is_written_when_a_refiner_is_attached(
+    refiner_checkpoint: Path, refined_artifact: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (refined_artifact / REFINER).read_bytes()  # exported once already
+    monkeypatch.setattr(refiner_export, "export_refiner", lambda _: whole)
+    detail = DetailFacts(side_px=9, contrast=0.025, power=0.5)
+    refiner_export.attach_refiner(refiner_checkpoint, folder, gain=0.8, detail=detail)
+    facts = json.loads((folder / "manifest.json").read_text())["refiner"]
+    assert facts["gain"] == 0.8
+    assert DetailFacts.from_manifest(facts["detail"]) == detail
+    assert json.loads((refined_artifact / "manifest.json").read_text())["refiner"]["detail"] is None
 
 
 def test_a_refiner_of_another_tokenizer_is_refused(refiner_checkpoint: Path) -> None:

@@ -221,3 +221,21 @@ def test_an_empty_stream_can_be_imagined(refined_tokenizer: ImageTokenizer) -> N
     """Even no tokens at all are a prefix."""
     nothing = TokenSequence(b"", Size(64, 64), refined_tokenizer.fingerprint)
     assert refined_tokenizer.decode([nothing], realism=1.0)[0].shape == (64, 64, 3)
+
+
+def test_the_manifest_says_which_part_of_a_walk_is_shown(folder: Path, streams: list[TokenSequence]) -> None:
+    def decode() -> np.ndarray:
+        return ImageTokenizer.from_pretrained(folder).decode(streams[:1], realism=1.0)[0].astype(int)
+
+    fidelity = ImageTokenizer.from_pretrained(folder).decode(streams[:1])[0]
+    whole = decode() - fidelity
+    detail = {"side_px": 9, "contrast": 0.025, "power": 0.5}
+    change_manifest(folder, lambda manifest: manifest["refiner"].update(detail=detail))
+    shown = decode() - fidelity
+    assert np.abs(whole - whole.mean(axis=2, keepdims=True)).max() > 2
+    # Grey, but for the rounding of three colours and their clipping.
+    inside = (fidelity.min(axis=2) > 20) & (fidelity.max(axis=2) < 235)
+    assert np.ptp(shown[inside], axis=-1).max() <= 1
+    change_manifest(folder, lambda manifest: manifest["refiner"].update(detail={"side_px": 9}))
+    with pytest.raises(ArtifactError, match="detail of the refiner"):
+        decode()
