@@ -38,6 +38,10 @@ HIDDEN_MAX = 1023
 # float32 adds whole numbers below this exactly, in any order: no sum may reach it.
 EXACT_BELOW = 2**24
 LEAST_ODDS = 16
+# What tells of a sign: four neighbours, five of each other orientation, two colours, three parents; by
+# colour, diagonal or not, and place among the parent's children. In 1/8 of the threshold, at most 3 of it.
+NUM_TAPS, NUM_SIGN_CATEGORIES = 4 + 2 * 5 + 2 + 3, 3 * 2 * 4
+TAP_ONE, TAP_LIMIT = 8, 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,10 +103,6 @@ class ContextTables:
 
 # A coefficient's own sigma, and a feature of each group of neighbours.
 NUM_FEATURES = 1 + NUM_GROUPS
-# What tells of a sign: four neighbours, five of each other orientation, two colours, three parents; by
-# colour, diagonal or not, and place among the parent's children. In 1/8 of the threshold, at most 3 of it.
-NUM_TAPS, NUM_SIGN_CATEGORIES = 4 + 2 * 5 + 2 + 3, 3 * 2 * 4
-TAP_ONE, TAP_LIMIT = 8, 24
 # How many refinements the tables tell apart.
 NUM_DEPTHS = 4
 # log2 of each group's size in 1/16 octave: next to it, cornerwise, parent, other orientations, other colours.
@@ -151,8 +151,9 @@ class ContextModel(NamedTuple):
     @classmethod
     def of(cls, tables: ContextTables) -> ContextModel:
         """The network of some tables."""
-        names = ("first", "first_bias", "second", "second_bias", "shifts", "refinement_odds")
-        names += ("sign_first", "sign_bias", "sign_second", "sign_shifts")
+        layers = ("first", "first_bias", "second", "second_bias", "shifts")
+        signs = ("sign_first", "sign_bias", "sign_second", "sign_shifts")
+        names = (*layers, *signs, "refinement_odds")
         own = {name: np.ascontiguousarray(getattr(tables, name), np.int32) for name in names}
         return cls(**own, powers=_POWERS, logs=_LOGS, sigmoid=_SIGMOID)
 

@@ -143,15 +143,18 @@ class Watch(NamedTuple):
 
 def watch(num_questions: int = 0, num_passes: int = 0, num_signs: int = 0) -> Watch:
     """Room for a sample of questions, for passes, and for signs."""
-    sample = (np.empty((num_questions, NUM_FEATURES), np.int32), np.empty(num_questions, np.int32))
-    passes = (np.empty(num_passes), np.empty(num_passes))
-    signs = (
-        np.empty((num_signs, NUM_TAPS), np.int8),
-        np.empty(num_signs, np.int8),
-        np.empty(num_signs, np.bool_),
-    )
     return Watch(
-        *sample, np.empty(num_questions, np.bool_), register(0), *signs, register(0), *passes, register(0)
+        features=np.empty((num_questions, NUM_FEATURES), np.int32),
+        category=np.empty(num_questions, np.int32),
+        is_new=np.empty(num_questions, np.bool_),
+        num_questions=register(0),
+        taps=np.empty((num_signs, NUM_TAPS), np.int8),
+        sign_category=np.empty(num_signs, np.int8),
+        is_negative=np.empty(num_signs, np.bool_),
+        num_signs=register(0),
+        pass_bits=np.empty(num_passes),
+        pass_error=np.empty(num_passes),
+        num_passes=register(0),
     )
 
 

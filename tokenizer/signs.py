@@ -43,7 +43,8 @@ def negative_odds(model: ContextModel, taps: Indices, category: int) -> int:
 
 @compiled
 def _active(model: ContextModel, unit: int) -> int:
-    return np.int32(min(max(np.int32(unit) >> model.sign_shifts[0], np.int32(0)), np.int32(HIDDEN_MAX)))
+    active: int = min(max(np.int32(unit) >> model.sign_shifts[0], np.int32(0)), np.int32(HIDDEN_MAX))
+    return active
 
 
 @compiled
@@ -87,7 +88,8 @@ def read_taps(state: State, at: int, plane: int, taps: Indices) -> int:
             taps[count] = _tap(state, start, rows // 2, columns // 2, row // 2, column // 2, plane)
         count += 1
     parity = column % 2 * 2 + row % 2 if turn == 1 else row % 2 * 2 + column % 2
-    return (colour * 2 + (turn == 2)) * 4 + parity
+    category: int = (colour * 2 + (turn == 2)) * 4 + parity
+    return category
 
 
 @compiled
@@ -99,5 +101,5 @@ def _tap(state: State, start: int, rows: int, columns: int, row: int, column: in
         return 0
     # Exact: interval and threshold are powers of two, or few of them added.
     middle = (state.low[at] + np.float32(0.5) * state.width[at]) * np.float32(TAP_ONE / threshold(plane))
-    magnitude = np.int32(min(middle, np.float32(TAP_LIMIT)))
+    magnitude = int(min(middle, np.float32(TAP_LIMIT)))
     return -magnitude if state.is_negative[at] else magnitude
