@@ -30,6 +30,7 @@ from tokenizer.range_coder import ONE
 from tokenizer.range_form import RangeLayout
 from tokenizer.spectral import SpectralLayout, block_size
 from tokenizer.wavelet import pyramid
+from training.binary_fit import fit_binary
 from training.config import ContextConfig
 from training.integer_layers import bias_integers, integers
 from training.sign_model import SignSample, fit_signs
@@ -152,23 +153,13 @@ class _Network(nn.Module):
         return out
 
 
-@torch.enable_grad()
 def _fit_network(samples: list[Sample], steps: int, seed: int) -> _Network:
     torch.manual_seed(seed)
     features = torch.from_numpy(np.concatenate([s.features for s in samples])) / OCTAVE
     category = torch.from_numpy(np.concatenate([s.category for s in samples])).long()
     is_new = torch.from_numpy(np.concatenate([s.is_new for s in samples])).float()
     network = _Network()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        pick = torch.randint(len(features), (8192,))
-        logit = network(features[pick], category[pick])
-        loss = nn.functional.binary_cross_entropy_with_logits(logit, is_new[pick])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    fit_binary(network, features, category, is_new, steps)
     return network
 
 

@@ -17,6 +17,7 @@ from tokenizer.contexts import (
     TAP_ONE,
     ContextTables,
 )
+from training.binary_fit import fit_binary
 from training.integer_layers import bias_integers, integers
 
 HIDDEN = 16
@@ -34,7 +35,7 @@ class SignSample:
 
 
 class _Network(nn.Module):
-    """Taps in thresholds -> logit of a negative sign, odd in the taps."""
+    """Taps in 1/8 threshold -> logit of a negative sign, odd in the taps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +44,7 @@ class _Network(nn.Module):
         self.second = nn.Linear(HIDDEN, 1, bias=False)
 
     def forward(self, taps_SK: Tensor, category_S: Tensor) -> Tensor:
-        unit, bias = self.first(taps_SK), self.bias(category_S)
+        unit, bias = self.first(taps_SK.float() / TAP_ONE), self.bias(category_S)
         most = (HIDDEN_MAX + 0.5) / 2**ACTIVATION_BITS
         odd = (bias + unit).clamp(0, most) - (bias - unit).clamp(0, most)
         out: Tensor = self.second(odd)[:, 0]
@@ -55,23 +56,13 @@ def fit_signs(samples: list[SignSample], tables: ContextTables, steps: int, seed
     return _rounded(_fit(samples, steps, seed), tables)
 
 
-@torch.enable_grad()
 def _fit(samples: list[SignSample], steps: int, seed: int) -> _Network:
     torch.manual_seed(seed)
     taps = torch.from_numpy(np.concatenate([s.taps for s in samples]))
     category = torch.from_numpy(np.concatenate([s.category for s in samples])).long()
     is_negative = torch.from_numpy(np.concatenate([s.is_negative for s in samples])).float()
     network = _Network()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps if len(taps) else 0):
-        pick = torch.randint(len(taps), (8192,))
-        logit = network(taps[pick].float() / TAP_ONE, category[pick])
-        loss = nn.functional.binary_cross_entropy_with_logits(logit, is_negative[pick])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    fit_binary(network, taps, category, is_negative, steps)
     return network
 
 
