@@ -91,12 +91,12 @@ class ModelArtifact:
     def load(cls, name_or_path: str | Path = "default") -> ModelArtifact:
         """Read and verify a folder, or a model that ships with the package. Raises ArtifactError."""
         path = resolve(name_or_path)
-        manifest = _read_manifest(path)
-        config = TokenizerConfig.from_json(_read_verified(path, "config.json", manifest).decode())
-        contents = {name: _read_verified(path, name, manifest) for name in files_of(config.layout)}
+        manifest = read_manifest(path)
+        config = TokenizerConfig.from_json(read_verified(path, "config.json", manifest).decode())
+        contents = {name: read_verified(path, name, manifest) for name in files_of(config.layout)}
         graphs = {name: contents[name] for name in GRAPHS}
         if REFINER in manifest["files"]:
-            graphs[REFINER] = _read_verified(path, REFINER, manifest)
+            graphs[REFINER] = read_verified(path, REFINER, manifest)
         return cls(path, config, _read_tables(config.layout, contents), manifest, graphs)
 
 
@@ -130,15 +130,9 @@ def tables_from_bytes(kind: type[Tables], data: bytes) -> Tables:
     """Inverse of `tables_to_bytes`. Raises ArtifactError."""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            # What came later has a default that means what was before.
-            names = [f.name for f in dataclasses.fields(kind) if _is_required(f) or f.name in arrays]
-            return kind(**{name: arrays[name] for name in names})
+            return kind(**{f.name: arrays[f.name] for f in dataclasses.fields(kind)})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(f"{kind.__name__} cannot be read: {error}") from error
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _read_tables(
@@ -157,7 +151,8 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Hashes, names and facts of a model folder. Raises ArtifactError."""
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         hashes, digest, fingerprint = (manifest[name] for name in ("files", "digest", "fingerprint"))
@@ -169,7 +164,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return dict(manifest)
 
 
-def _read_verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
+def read_verified(path: Path, name: str, manifest: dict[str, Any]) -> bytes:
+    """One of its files, if it is the one that the manifest names. Raises ArtifactError."""
     try:
         data = (path / name).read_bytes()
     except OSError as error:

@@ -12,7 +12,7 @@ categories (see signs.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -38,9 +38,10 @@ HIDDEN_MAX = 1023
 # float32 adds whole numbers below this exactly, in any order: no sum may reach it.
 EXACT_BELOW = 2**24
 LEAST_ODDS = 16
-# What tells of a sign: four neighbours, five of each other orientation, two colours, three parents; by
-# colour, diagonal or not, and place among the parent's children. In 1/8 of the threshold, at most 3 of it.
-NUM_TAPS, NUM_SIGN_CATEGORIES = 4 + 2 * 5 + 2 + 3, 3 * 2 * 4
+# What tells of a sign: four neighbours, five of each other orientation, two colours, three parents, four
+# around the own one; by colour, diagonal or not, and place among the parent's children. In 1/8 of the
+# threshold, at most 3 of it.
+NUM_TAPS, NUM_SIGN_CATEGORIES = 4 + 2 * 5 + 2 + 3 + 4, 3 * 2 * 4
 TAP_ONE, TAP_LIMIT = 8, 24
 
 
@@ -62,13 +63,13 @@ class ContextTables:
     """Odds of the upper half after 0, 1, 2, ... refinements, i32[4], the last one for all later ones."""
     fraction: NDArray[np.float32]
     """Where between the ends of its interval a coefficient is put, after 0, 1, ... refinements, f32[4]."""
-    sign_first: NDArray[np.int16] = field(default_factory=lambda: np.zeros((NUM_TAPS, 1), np.int16))
-    """Neighbours to hidden units of the network for signs, i16[K, S]; without one a sign takes a bit."""
-    sign_bias: NDArray[np.int32] = field(default_factory=lambda: np.zeros((NUM_SIGN_CATEGORIES, 1), np.int32))
+    sign_first: NDArray[np.int16]
+    """Neighbours to hidden units of the network for signs, i16[K, S]."""
+    sign_bias: NDArray[np.int32]
     """Per category, i32[U, S]."""
-    sign_second: NDArray[np.int16] = field(default_factory=lambda: np.zeros(1, np.int16))
+    sign_second: NDArray[np.int16]
     """Hidden units to the logit of a negative sign, i16[S]."""
-    sign_shifts: NDArray[np.int32] = field(default_factory=lambda: np.zeros(2, np.int32))
+    sign_shifts: NDArray[np.int32]
     """As `shifts`."""
 
     def __post_init__(self) -> None:
@@ -105,8 +106,8 @@ class ContextTables:
 NUM_FEATURES = 1 + NUM_GROUPS
 # How many refinements the tables tell apart.
 NUM_DEPTHS = 4
-# log2 of each group's size in 1/16 octave: next to it, cornerwise, parent, other orientations, other colours.
-_GROUP_LOGS = (2 * OCTAVE, 2 * OCTAVE, 0, OCTAVE, OCTAVE)
+# log2 of each group's size in 1/16 octave, as surroundings.py lists and sums them.
+_GROUP_LOGS = (2 * OCTAVE, 2 * OCTAVE, 0, OCTAVE, OCTAVE, 2 * OCTAVE)
 
 
 # 2^(k / 16) in units of 1/64 sigma, k from MIN_RELATIVE_LOG on.
@@ -220,7 +221,7 @@ def odds_of(model: ContextModel, packed: int, category: int) -> int:
 @compiled
 def remembered_odds(model: ContextModel, memo: Memo, packed: int, category: int) -> int:
     """`odds_of`, worked out once for features that come up again: in flat parts the same ones do."""
-    key = packed << 8 | category
+    key = packed << 6 | category  # 62 bits
     # Fibonacci hashing (Knuth, TAOCP 3, 6.4): the top bits of a product with 2^64 over the golden ratio.
     slot = (key * np.int64(-7046029254386353131) >> 40) & (_MEMO_SIZE - 1)
     if memo.keys[slot] != key:

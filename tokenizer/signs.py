@@ -53,8 +53,8 @@ def read_taps(state: State, at: int, plane: int, taps: Indices) -> int:
     the category, or NO_CATEGORY.
 
     First its own orientation (above, left, right, below), then the two others (above, left, here, right,
-    below each), then the other colours here, then the parents. A detail "down" is read as one "across" of the
-    transposed picture.
+    below each), then the other colours here, then the parents, and what is around the own one (above, left,
+    right, below). A detail "down" is read as one "across" of the transposed picture.
     """
     bands = state.bands
     band = len(bands) - 1
@@ -72,9 +72,7 @@ def read_taps(state: State, at: int, plane: int, taps: Indices) -> int:
         for step in range(5):
             if step == 2 and of == turn:
                 continue
-            # Above, left, here, right, below.
-            y, x = (step == 4) - (step == 0), (step == 3) - (step == 1)
-            y, x = (y, x) if turn != 1 else (x, y)
+            y, x = _step(step, turn)
             taps[count] = _tap(state, start, rows, columns, row + y, column + x, plane)
             count += 1
     for step in range(1, NUM_COLOURS):
@@ -82,14 +80,32 @@ def read_taps(state: State, at: int, plane: int, taps: Indices) -> int:
         taps[count] = _tap(state, start, rows, columns, row, column, plane)
         count += 1
     for of in (turn, second, third):
-        taps[count] = 0
-        if band >= 2:
-            start = plane_start(bands, band - 1, colour, of)
-            taps[count] = _tap(state, start, rows // 2, columns // 2, row // 2, column // 2, plane)
+        taps[count] = _parent_tap(state, band, colour, of, row // 2, column // 2, plane)
+        count += 1
+    for step in (0, 1, 3, 4):
+        y, x = _step(step, turn)
+        taps[count] = _parent_tap(state, band, colour, turn, row // 2 + y, column // 2 + x, plane)
         count += 1
     parity = column % 2 * 2 + row % 2 if turn == 1 else row % 2 * 2 + column % 2
     category: int = (colour * 2 + (turn == 2)) * 4 + parity
     return category
+
+
+@compiled
+def _step(step: int, turn: int) -> tuple[int, int]:
+    """Rows and columns to go: above, left, here, right, below."""
+    y, x = (step == 4) - (step == 0), (step == 3) - (step == 1)
+    return (y, x) if turn != 1 else (x, y)
+
+
+@compiled
+def _parent_tap(state: State, band: int, colour: int, turn: int, row: int, column: int, plane: int) -> int:
+    """The first details have no parents in this sense."""
+    if band < 2:
+        return 0
+    parent = state.bands[band - 1]
+    start = plane_start(state.bands, band - 1, colour, turn)
+    return _tap(state, start, parent[ROWS], parent[COLUMNS], row, column, plane)
 
 
 @compiled

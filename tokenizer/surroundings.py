@@ -22,9 +22,9 @@ from tokenizer.wavelet import MAX_SPLITS, Band, pyramid
 Indices = NDArray[np.int32]
 
 NUM_COLOURS = 3
-# Groups of neighbours: next to it, cornerwise, parent, other orientations, other colours.
-EDGES, CORNERS, PARENT, TURNED, COLOURS = range(5)
-NUM_GROUPS = 5
+# Groups of neighbours: next to it, cornerwise, parent, other orientations, other colours, around the parent.
+EDGES, CORNERS, PARENT, TURNED, COLOURS, NEAR_PARENT = range(6)
+NUM_GROUPS = 6
 # Columns of the table of bands.
 START, TURNS, ROWS, COLUMNS = range(4)
 
@@ -64,7 +64,8 @@ def _categories(band: Band) -> Indices:
 
 @compiled
 def sum_groups(bands: Indices, values: Indices, sums: Indices) -> None:
-    """Sums of `values` i32[n] over each group of neighbours, into `sums` i32[G, n]."""
+    """Sums of `values` i32[n] over each group of neighbours, into `sums` i32[G, n]; half of what is around
+    the parent, rounded down."""
     for band in range(len(bands)):
         turns, size = bands[band, TURNS], bands[band, ROWS] * bands[band, COLUMNS]
         for colour in range(NUM_COLOURS):
@@ -82,6 +83,7 @@ def sum_groups(bands: Indices, values: Indices, sums: Indices) -> None:
                     sums[COLOURS, at : at + size],
                 )
                 _copy_parents(bands, band, values, sums[PARENT], colour, turn)
+                _sum_near_parents(bands, band, sums, colour, turn)
 
 
 @compiled
@@ -180,6 +182,39 @@ def _copy_parents(bands: Indices, band: int, values: Indices, out: Indices, colo
     for row in range(rows):
         start = parents + row // 2 * half
         _double(values[start : start + half], out[at + row * columns : at + (row + 1) * columns])
+
+
+@compiled
+def _sum_near_parents(bands: Indices, band: int, sums: Indices, colour: int, turn: int) -> None:
+    """Coarse bands come first, so the sums around the parents are there already."""
+    at, rows, columns = plane_start(bands, band, colour, turn), bands[band, ROWS], bands[band, COLUMNS]
+    size = rows * columns
+    if band < 2:
+        _halve_two(
+            sums[EDGES, at : at + size], sums[CORNERS, at : at + size], sums[NEAR_PARENT, at : at + size]
+        )
+        return
+    parents, half = plane_start(bands, band - 1, colour, turn), columns // 2
+    for row in range(rows):
+        start, end = parents + row // 2 * half, parents + (row // 2 + 1) * half
+        here = at + row * columns
+        _double_half(
+            sums[EDGES, start:end], sums[CORNERS, start:end], sums[NEAR_PARENT, here : here + columns]
+        )
+
+
+@compiled
+def _halve_two(one: Indices, other: Indices, out: Indices) -> None:
+    for x in range(len(out)):
+        out[x] = (one[x] + other[x]) >> 1
+
+
+@compiled
+def _double_half(one: Indices, other: Indices, out: Indices) -> None:
+    for x in range(len(one)):
+        half = (one[x] + other[x]) >> 1
+        out[2 * x] = half
+        out[2 * x + 1] = half
 
 
 @compiled

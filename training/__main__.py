@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokenizer.coding import Coding
+
 if TYPE_CHECKING:  # torch takes seconds to import, and --help should not
     from training.config import TrainConfig
     from training.distributed import World
@@ -91,7 +93,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the artifact.")],
     name: Annotated[str, typer.Option(help="Name of the model.")] = "tessera-small",
-    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.2.0",
+    version: Annotated[str, typer.Option(help="Version of the model.")] = "0.3.0",
     linear: Annotated[bool, typer.Option(help="Export the linear codec that training started from.")] = False,
     head_pictures: Annotated[
         int, typer.Option(help="Training pictures that the head is fitted on, too.")
@@ -136,12 +138,52 @@ def calibrate(
         bool, typer.Option("--refit", help="Fit a new head, too: worth it from about 1,000 pictures.")
     ] = False,
     limit: Annotated[int | None, typer.Option(help="At most this many pictures of each split.")] = None,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="DATA is the model's own: use its calibration split only.")
+    ] = False,
+    codings: Annotated[
+        list[Coding], typer.Option("--coding", help="Measure these; others keep their margins.")
+    ] = list(Coding),  # noqa: B006 - as above
 ) -> None:
     """Make the promised quality hold on your own pictures; streams stay readable by the original model."""
     from training.calibrate import calibrate as calibrate_artifact
 
-    facts = calibrate_artifact(model, tuple(data), out, refit=refit, limit=limit)
+    if refit and (held_out or set(codings) != set(Coding)):
+        raise typer.BadParameter("--refit makes its own split and measures both codings")
+    options = {"limit": limit, "held_out": held_out, "codings": tuple(codings)}
+    facts = calibrate_artifact(model, tuple(data), out, refit=refit, **options)
     typer.echo(f"{out}: " + ", ".join(f"{name} {value:g}" for name, value in facts.items()))
+
+
+@app.command()
+def recode(
+    model: Annotated[str, typer.Option(help="Shipped model or artifact folder, its own tables unread.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new artifact.")],
+    version: Annotated[str, typer.Option(help="Version of the new model.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="The data of its run: shards or folders; repeat it.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Other number of training pictures.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Other number of steps of each fit.")] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Take tables and margins from this sibling instead of fitting them.")
+    ] = None,
+) -> None:
+    """Fit the tables of the range coding anew: no training. The new model refuses streams of the old one."""
+    from tokenizer.errors import ArtifactError
+    from training.recode import recode as recode_artifact
+
+    if bool(data) == bool(like):
+        raise typer.BadParameter("give either --data or --like")
+    try:
+        fingerprint = recode_artifact(
+            model, tuple(data or ()), out, version, limit=limit, steps=steps, like=like
+        )
+    except ArtifactError as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(
+        f"{out}: fingerprint {fingerprint}" + ("" if like else "; margins are next: calibrate --held-out")
+    )
 
 
 @app.command()

@@ -62,7 +62,7 @@ class ContextConfig:
     """Each round scans the pictures with the model of the one before."""
     questions: int = 20_000
     """Questions kept of each picture."""
-    steps: int = 4000
+    steps: int = 12_000
 
 
 @dataclass(frozen=True)

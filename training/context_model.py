@@ -21,6 +21,8 @@ from tokenizer.contexts import (
     HIDDEN_MAX,
     LOGIT_BITS,
     NUM_FEATURES,
+    NUM_SIGN_CATEGORIES,
+    NUM_TAPS,
     OCTAVE,
     ContextTables,
     category_count,
@@ -55,7 +57,8 @@ class Sample:
 
 
 def starting_tables() -> ContextTables:
-    """Before any fit: odds grow with the mean of the coefficient's own sigma and its neighbours."""
+    """Before any fit: odds grow with the mean of the coefficient's own sigma and its neighbours; a sign takes
+    a bit."""
     first = np.zeros((NUM_FEATURES, HIDDEN), np.int16)
     first[:2, 0] = 64
     bias = np.zeros((category_count(), HIDDEN), np.int32)
@@ -70,6 +73,10 @@ def starting_tables() -> ContextTables:
         shifts=np.asarray((4, 5), np.int32),
         refinement_odds=np.full(DEPTHS, ONE // 2, np.int32),
         fraction=np.asarray((0.41, 0.46, 0.48, 0.5), np.float32),
+        sign_first=np.zeros((NUM_TAPS, 1), np.int16),
+        sign_bias=np.zeros((NUM_SIGN_CATEGORIES, 1), np.int32),
+        sign_second=np.zeros(1, np.int16),
+        sign_shifts=np.zeros(2, np.int32),
     )
 
 

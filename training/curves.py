@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,22 @@ def with_means(lengths: Sequence[int]) -> tuple[int, ...]:
     """Lengths, and the geometric means of neighbours: a curve bends between them, and margins must know."""
     means = (round((a * b) ** 0.5) for a, b in pairwise(lengths))
     return tuple(sorted({*lengths, *means}))
+
+
+def true_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Where the truth is measured for margins at `lengths`: three more between two of them. With one more,
+    what misses a target between them was not seen (docs/log.md)."""
+    return with_means(with_means(lengths))
+
+
+def rate_distortion(lengths: Sequence[int], unseen: Curves) -> dict[str, Any]:
+    """Mean PSNR of curves at `lengths`: what the manifest says of a model's quality."""
+    return {
+        "pictures": len(unseen),
+        "tokens": list(lengths),
+        "mean_psnr_db": [round(v, 3) for v in unseen.true_psnr_db.mean(0).tolist()],
+        "linear_mean_psnr_db": [round(v, 3) for v in unseen.linear_psnr_db.mean(0).tolist()],
+    }
 
 
 def places(lengths: Sequence[int], among: Sequence[int]) -> list[int]:

@@ -67,7 +67,10 @@ def export_artifact(
         "halting.onnx": export_head(head),
     }
     digest = weights_digest(config, contexts, model)
-    names = {"digest": digest, "fingerprint": stream_fingerprint(config, contexts, model)}
+    names = {
+        "digest": digest,
+        "fingerprint": stream_fingerprint(config, contexts, model.tables, weight_bytes(model.analysis)),
+    }
     versions = {"torch": torch.__version__, "opset": str(OPSET), **runtime_versions()}
     write_artifact(folder, contents, {**names, "versions": versions, "parity": parity.__dict__, **facts})
     return digest
@@ -84,13 +87,16 @@ def write_artifact(
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
-def stream_fingerprint(config: TokenizerConfig, contexts: ContextTables, model: AdaptiveTokenizer) -> str:
+def stream_fingerprint(
+    config: TokenizerConfig, contexts: ContextTables, tables: SpectralTables, encoder: list[bytes]
+) -> str:
     """Eight hex digits over all that gives tokens their meaning; a decoder's weights do not.
 
-    So a model that was only trained longer, or quantized, reads the streams of the one before.
+    So a model that was only trained longer, or quantized, reads the streams of the one before. `encoder`
+    are the weights of the encoder network, if there is one.
     """
     rules = (config.layout, config.format_version, config.preprocess_version)
-    parts = [repr(rules).encode(), *_table_bytes(model.tables, contexts), *_weight_bytes(model.analysis)]
+    parts = [repr(rules).encode(), *_table_bytes(tables, contexts), *encoder]
     return sha256(b"".join(parts))[:8]
 
 
@@ -102,7 +108,8 @@ def _table_bytes(*all_tables: SpectralTables | ContextTables) -> list[bytes]:
     ]
 
 
-def _weight_bytes(module: nn.Module) -> list[bytes]:
+def weight_bytes(module: nn.Module) -> list[bytes]:
+    """Names and values of all weights."""
     return [
         part
         for name, value in sorted(module.state_dict().items())
@@ -117,7 +124,7 @@ def weights_digest(config: TokenizerConfig, contexts: ContextTables, model: Adap
     differ in them alone read each other's streams.
     """
     rules = dataclasses.replace(config, margin_scores={}).to_json().encode()
-    parts = [rules, *_table_bytes(model.tables, contexts), *_weight_bytes(model)]
+    parts = [rules, *_table_bytes(model.tables, contexts), *weight_bytes(model)]
     return sha256(b"".join(parts))
 
 

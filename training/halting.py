@@ -18,7 +18,7 @@ from tokenizer.canvas import Size
 from tokenizer.coding import Coding
 from tokenizer.model.halting import DistortionHead, HeadSizes
 from training.calibration import Predictions, margin_scores
-from training.curves import Codec, Curves, measure_curves, places, with_means
+from training.curves import Codec, Curves, measure_curves, places, true_lengths
 from training.data import PictureSet
 from training.synthetic import synthetic_pictures
 
@@ -26,7 +26,7 @@ CANDIDATE_LENGTHS = (
     4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048,
 )  # fmt: skip
 # Where calibration pictures are decoded.
-TRUE_LENGTHS = with_means(CANDIDATE_LENGTHS)
+TRUE_LENGTHS = true_lengths(CANDIDATE_LENGTHS)
 COVERAGES = (0.5, 0.8, 0.9, 0.95, 0.99)
 # Pictures of the fit are decoded at every third length.
 FIT_EVERY = 3

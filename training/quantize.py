@@ -21,12 +21,12 @@ from tokenizer.artifact import ModelArtifact, sha256, tables_to_bytes
 from tokenizer.canvas import Size
 from tokenizer.halting import head_lengths
 from tokenizer.quality import psnr_db
-from training.config import DataConfig
 from training.curves import Codec
 from training.data import PictureSet, load_pictures
 from training.export import runtime_versions, write_artifact
 from training.int8_decoder import int8_decoder
 from training.int8_graph import RANGE_SHARE, convolutions
+from training.run_facts import run_facts
 
 CALIBRATION_PICTURES = 32
 # A step of the picture's 8 bits on average is 48 dB; the worst of 40 varied photographs had 43.
@@ -76,7 +76,7 @@ def quantize_artifact(
     if artifact.config.precision != "fp32":
         raise QuantizationError(f"{artifact.config.name} is {artifact.config.precision}; give an fp32 model")
     source = ImageTokenizer(artifact)
-    canvas, data = _training_facts(artifact, sources)
+    canvas, data = run_facts(artifact.manifest, sources)
     seen = load_pictures(replace(data, limit=CALIBRATION_PICTURES), "train")
     codec = Codec(source.codec, source.encoder, source.decoder)
     sibling = int8_sibling(artifact, int8_decoder(artifact.graphs["decoder.onnx"], codec, seen, canvas), name)
@@ -155,16 +155,6 @@ def check(comparison: Comparison, max_loss_db: float) -> None:
             f"a picture has {comparison.parity_psnr_db.min():.1f} dB between int8 and fp32, "
             f"at least {MIN_PARITY_PSNR_DB} dB are asked for"
         )
-
-
-def _training_facts(artifact: ModelArtifact, sources: tuple[str, ...]) -> tuple[Size, DataConfig]:
-    """The canvas that the model was trained on, and its split of the data."""
-    try:
-        recipe = artifact.manifest["recipe"]
-        canvas = Size(**recipe["canvases"][0])
-        return canvas, DataConfig(sources=sources, held_out_share=recipe["data"]["held_out_share"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise QuantizationError(f"the manifest of {artifact.path.name} tells no recipe: {error!r}") from error
 
 
 def _facts(artifact: ModelArtifact, found: Comparison, seen: int, max_loss_db: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from training.checkpoint import (
     tables_from_dict,
 )
 from training.config import DataConfig
-from training.curves import Codec, Curves
+from training.curves import Codec, rate_distortion
 from training.data import load_pictures
 from training.export import check_parity, export_artifact, export_graphs
 from training.halting import CANDIDATE_LENGTHS, fit_halting
@@ -88,7 +88,7 @@ def release(
             "encoder": parameter_count(model.analysis),
             "halting": parameter_count(halting.head),
         },
-        "rate_distortion": {str(c): _rate_distortion(u) for c, u in halting.unseen.items()},
+        "rate_distortion": {str(c): rate_distortion(CANDIDATE_LENGTHS, u) for c, u in halting.unseen.items()},
         "halting": halting.facts,
     }
     return export_artifact(model, contexts, halting.head, tokenizer_config, graphs, parity, out, facts)
@@ -100,14 +100,4 @@ def data_facts(data: DataConfig) -> dict[str, Any]:
         "sources": [Path(source).name for source in data.sources],
         "held_out_share": data.held_out_share,
         "kinds": list(data.kinds),
-    }
-
-
-def _rate_distortion(unseen: Curves) -> dict[str, Any]:
-    """Mean PSNR on the calibration split: what the manifest says of the model's quality."""
-    return {
-        "pictures": len(unseen.true_psnr_db),
-        "tokens": list(CANDIDATE_LENGTHS),
-        "mean_psnr_db": [round(v, 3) for v in unseen.true_psnr_db.mean(0).tolist()],
-        "linear_mean_psnr_db": [round(v, 3) for v in unseen.linear_psnr_db.mean(0).tolist()],
     }

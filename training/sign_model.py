@@ -20,7 +20,7 @@ from tokenizer.contexts import (
 from training.binary_fit import fit_binary
 from training.integer_layers import bias_integers, integers
 
-HIDDEN = 16
+HIDDEN = 32
 # Activations carry 7 fractional bits, as in the network for significance.
 ACTIVATION_BITS = 7
 

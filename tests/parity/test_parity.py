@@ -177,17 +177,20 @@ def test_the_digest_names_config_tables_and_weights(model: AdaptiveTokenizer) ->
 
 def test_the_fingerprint_names_what_tokens_mean_and_not_the_decoder(model: AdaptiveTokenizer) -> None:
     config, contexts = TokenizerConfig("a", "1", "spectral", (4, 8), {}), starting_tables()
-    fingerprint = export.stream_fingerprint(config, contexts, model)
+    encoder = export.weight_bytes(model.analysis)
+    fingerprint = export.stream_fingerprint(config, contexts, model.tables, encoder)
     retrained = copy.deepcopy(model)
     torch.nn.init.ones_(retrained.synthesis.network.outward.weight)
     for same in (retrained, model):
-        other = dataclasses.replace(config, name="b", precision="int8")
-        assert export.stream_fingerprint(other, contexts, same) == fingerprint
+        other, its_encoder = (
+            dataclasses.replace(config, name="b", precision="int8"),
+            export.weight_bytes(same.analysis),
+        )
+        assert export.stream_fingerprint(other, contexts, same.tables, its_encoder) == fingerprint
+    changed = dataclasses.replace(contexts, shifts=contexts.shifts + 1)
     others = {
-        export.stream_fingerprint(config, dataclasses.replace(contexts, shifts=contexts.shifts + 1), model),
-        export.stream_fingerprint(
-            config, contexts, AdaptiveTokenizer(model.config, other_tables(model.tables))
-        ),
+        export.stream_fingerprint(config, changed, model.tables, encoder),
+        export.stream_fingerprint(config, contexts, other_tables(model.tables), encoder),
     }
     assert len(others | {fingerprint}) == 3
 

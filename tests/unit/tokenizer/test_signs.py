@@ -68,6 +68,9 @@ def expected_taps(own, above, turn):
     taps += [shifted(own[:, number], *step) for number in others for step in steps]
     taps += [np.roll(own[:, turn], -step, axis=0) for step in (1, 2)]
     taps += [np.zeros_like(taps[0]) if above is None else doubled(above[:, n]) for n in (turn, *others)]
+    for step in steps:
+        if step != (0, 0):
+            taps.append(np.zeros_like(taps[0]) if above is None else doubled(shifted(above[:, turn], *step)))
     return np.stack(taps, axis=-1)
 
 

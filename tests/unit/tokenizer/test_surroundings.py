@@ -37,12 +37,15 @@ def test_groups_of_neighbours_are_summed(block):
     views = tree.views(values)
     for number, own in enumerate(views):
         turned = [np.roll(own, -step, axis=1) for step in (1, 2)] if own.ndim == 4 else [own, own]
+        parents = views[number - 1] if number >= 2 else own
+        around_parents = sum(shifted(parents, *step) for step in EDGES + CORNERS) // 2
         expected = (
             sum(shifted(own, *step) for step in EDGES),
             sum(shifted(own, *step) for step in CORNERS),
-            doubled(views[number - 1]) if number >= 2 else own,
+            doubled(parents) if number >= 2 else own,
             sum(turned),
             sum(np.roll(own, -step, axis=0) for step in (1, 2)),
+            doubled(around_parents) if number >= 2 else around_parents,
         )
         for group in range(NUM_GROUPS):
             np.testing.assert_array_equal(tree.views(sums[group])[number], expected[group])
