@@ -22,7 +22,7 @@ from tokenizer.model.register_tokenizer import RegisterAnalysis, RegisterTokeniz
 from tokenizer.onnx_session import OnnxSession
 from tokenizer.preprocess import from_model_output
 from tokenizer.quality import psnr_db
-from training.export import MIN_PARITY_PSNR_DB, ParityError, _export, _image, _weight_bytes
+from training.export import MIN_PARITY_PSNR_DB, ParityError, _export, _image, weight_bytes
 
 # In steps between levels; float noise between the runtimes was at most 5e-6, measured.
 BORDER_MARGIN = 1e-3
@@ -124,10 +124,10 @@ def register_names(config: TokenizerConfig, model: RegisterTokenizer) -> dict[st
     """
     sizes = repr(dataclasses.astuple(model.config)).encode()
     rules = repr((config.layout, config.format_version, config.preprocess_version)).encode()
-    meaning = b"".join([rules, sizes, *_weight_bytes(model.analysis)])
+    meaning = b"".join([rules, sizes, *weight_bytes(model.analysis)])
     whole = dataclasses.replace(config, margin_scores={}).to_json().encode()
     return {
-        "digest": sha256(b"".join([whole, sizes, *_weight_bytes(model)])),
+        "digest": sha256(b"".join([whole, sizes, *weight_bytes(model)])),
         "fingerprint": sha256(meaning)[:8],
     }
 
