@@ -163,8 +163,8 @@ def recode(
     data: Annotated[
         list[str] | None, typer.Option(help="The data of its run: shards or folders; repeat it.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Other number of training pictures.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Other number of steps of each fit.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Other number of training pictures.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Other number of steps of each fit.")] = None,
     like: Annotated[
         str | None, typer.Option(help="Take tables and margins from this sibling instead of fitting them.")
     ] = None,

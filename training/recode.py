@@ -79,8 +79,7 @@ def recode(
         facts = {name: sibling.manifest[name] for name in ("halting", "recipe")}
         measured.update(sibling.manifest["rate_distortion"])
     else:
-        before = ContextConfig(**manifest["recipe"]["contexts"])
-        fit = replace(before, pictures=limit or before.pictures, steps=steps or before.steps)
+        fit = _fit_config(manifest, limit, steps)
         contexts = _fit(contents["encoder.onnx"], tables, manifest, sources, fit)
         facts = {"recipe": {**manifest["recipe"], "contexts": asdict(fit)}}
     contents["config.json"], contents["contexts.npz"] = config.to_json().encode(), tables_to_bytes(contexts)
@@ -92,6 +91,14 @@ def recode(
     }
     write_artifact(out, contents, {**manifest, **facts, **names, "rate_distortion": measured}, files)
     return names["fingerprint"]
+
+
+def _fit_config(manifest: dict[str, Any], limit: int | None, steps: int | None) -> ContextConfig:
+    try:
+        before = ContextConfig(**manifest["recipe"]["contexts"])
+    except (KeyError, TypeError) as error:
+        raise RecodeError(f"the manifest does not tell how its tables were fitted: {error!r}") from error
+    return replace(before, pictures=limit or before.pictures, steps=steps or before.steps)
 
 
 def _sibling(like: str, contents: dict[str, bytes]) -> ModelArtifact:

@@ -99,6 +99,13 @@ def test_a_layout_without_a_range_coding_is_refused(recoded: Path, tmp_path: Pat
         recode(str(tmp_path / "registers"), (), tmp_path / "out", "9.0.0", like=str(recoded))
 
 
+def test_a_manifest_without_a_fit_is_refused(recoded: Path, tmp_path: Path) -> None:
+    shutil.copytree(recoded, tmp_path / "unknown")
+    edit_manifest(tmp_path / "unknown", lambda manifest: manifest["recipe"].pop("contexts"))
+    with pytest.raises(RecodeError, match="how its tables were fitted: KeyError"):
+        recode(str(tmp_path / "unknown"), ("pictures",), tmp_path / "out", "9.0.0")
+
+
 def test_margins_are_taken_on_the_held_out_split_of_its_own_data(
     recoded: Path, picture_folder: Path, training_command: Callable[..., str], tmp_path: Path
 ) -> None:
