@@ -71,7 +71,7 @@ proto: $(VENV)/.dev ## Generate the gRPC stubs again
 proto-release: ## Take the .proto files as the released API: a step of a release
 	sh proto/check.sh --release
 
-train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes); START=checkpoint to begin with
+train: $(VENV)/.dev ## Train RECIPE on the shards below DATA (resumes); START=checkpoint or model to begin with
 	$(BIN)/python -m training train --recipe $(RECIPE) --folder $(RUN) $(addprefix --start ,$(START)) \
 	    $(addprefix --data ,$(SHARDS))
 

@@ -40,7 +40,10 @@ def train(
     ],
     folder: Annotated[Path, typer.Option(help="Where the checkpoint and TensorBoard files go.")],
     recipe: Annotated[str, typer.Option(help="See `recipes`.")] = "small_256",
-    start: Annotated[Path | None, typer.Option(help="Checkpoint to take tables and weights from.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint, artifact folder or shipped model to take tables and weights from."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Other number of steps than the recipe's.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many pictures.")] = None,
     settings: Annotated[
@@ -48,10 +51,12 @@ def train(
     ] = [],  # noqa: B006 - typer reads it as the default and never changes it
 ) -> None:
     """Train a recipe, or resume the run that FOLDER holds. Under torchrun, on several GPUs."""
+    from tokenizer.errors import ArtifactError
     from training.distributed import UnevenBatch, join_world
     from training.overrides import OverrideError, override
     from training.recipes import RECIPES
     from training.sources import DataRefused
+    from training.start import StartRefused
 
     if recipe not in RECIPES:
         raise typer.BadParameter(f"unknown recipe {recipe!r}; there are {', '.join(RECIPES)}")
@@ -62,11 +67,11 @@ def train(
         config = override(config, settings)
         with join_world() as world:
             _trainer(config, folder, start, world).run()
-    except (OverrideError, DataRefused, UnevenBatch) as error:
+    except (OverrideError, DataRefused, UnevenBatch, StartRefused, ArtifactError) as error:
         raise typer.BadParameter(str(error)) from error
 
 
-def _trainer(config: TrainConfig, folder: Path, start: Path | None, world: World) -> Trainer:
+def _trainer(config: TrainConfig, folder: Path, start: str | None, world: World) -> Trainer:
     """Pictures of both splits and what trains on them."""
     from training.data import NoPictures, load_pictures
     from training.layouts import trainer_kind

@@ -31,6 +31,7 @@ from tokenizer.model.adaptive_tokenizer import PIXEL_SCALE
 from tokenizer.model.layers import log2_features
 from training.flow import Flow
 from training.frozen_tokenizer import Decoded
+from training.precision import autocast
 
 # At full speed the weight doubles in 23 steps. At a third of it, the price of walks, begun at 1.1 dB,
 # was still 1.0 after 250 steps.
@@ -92,9 +93,9 @@ class Critic(nn.Module):
         told = torch.cat(
             (2 * time_B[:, None] - 1, log2_features(equivalent_length(batch), batch.expected_mse)), dim=1
         )
-        with parametrize.cached():  # normalised in fp32 once, then used in bf16
+        with parametrize.cached():  # normalised in fp32 once, then used under autocast
             self._normalise()
-            with torch.autocast(residual_B3HW.device.type, torch.bfloat16):
+            with autocast(residual_B3HW.device):
                 x = F.leaky_relu(self.inward(F.pixel_unshuffle(picture, 2)), LEAK)
                 seen = []
                 for halve, look, head, condition in zip(

@@ -101,7 +101,7 @@ class TrainConfig:
     crops_per_picture: int = 2
     """Fixed crops of each picture that are coded."""
     autocast: bool = True
-    """Networks in bf16, weights and transforms in fp32; False = all in fp32, to look for rounding."""
+    """Networks in bf16 where the device has it, weights and transforms in fp32; False = all in fp32."""
     seed: int = 0
     log_every: int = 50
     checkpoint_every: int = 250

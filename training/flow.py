@@ -18,6 +18,7 @@ from tokenizer.model.refiner import residual_scale
 from tokenizer.realism import time_grid, warp
 from training.frozen_tokenizer import Decoded
 from training.losses import pyramid_moment_distance
+from training.precision import autocast
 
 # Walks of so many steps are what the sampler does most; more of them would cost more than they teach.
 WALK_STEPS = (2, 4)
@@ -82,10 +83,10 @@ def _ends(refiner: Refiner, batch: Decoded, generator: torch.Generator) -> tuple
 
 
 def _velocity(refiner: Refiner, batch: Decoded) -> Callable[[Tensor, Tensor], Tensor]:
-    """The refiner on these pictures, in bf16: y_t and t -> v."""
+    """The refiner on these pictures: y_t and t -> v."""
 
     def velocity(state: Tensor, time_B: Tensor) -> Tensor:
-        with torch.autocast(state.device.type, torch.bfloat16):
+        with autocast(state.device):
             return refiner.normalised(state, batch.fidelity, time_B, batch.length, batch.expected_mse)
 
     return velocity

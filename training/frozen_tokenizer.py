@@ -15,6 +15,7 @@ from tokenizer.preprocess import from_model_output
 from tokenizer.spectral import SpectralLayout
 from training.checkpoint import config_from_dict, contexts_from_dict, load_checkpoint, tables_from_dict
 from training.coded_batches import CodedBatch
+from training.precision import autocast
 
 PROBE_CANVAS = Size(64, 64)
 # Class 1, then bits of every kind: any change of tables or decoder shows in the picture.
@@ -74,7 +75,7 @@ class FrozenTokenizer:
         canvas = Size(image.shape[3], image.shape[2])
         length_B = length_B.to(self.device)
         basis, quantizer = self.model.basis(canvas, self.device), self.model.quantizer(canvas, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             coefficients, _, _ = self.model.analysis(image, *basis)
             chosen = [self.layout.choose_class(c, canvas) for c in coefficients.float().cpu().numpy()]
             classes = torch.tensor(chosen, device=self.device)
@@ -90,7 +91,7 @@ class FrozenTokenizer:
         linear = self.model.synthesis.linear(batch.means, *self.model.basis(canvas, self.device))
         mirrored = batch.flip[:, None, None, None]
         linear, image = (torch.where(mirrored, x.flip(3), x) for x in (linear, batch.image))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             fidelity = self.model.synthesis.refine(linear, length_B, batch.expected_mse)
         return Decoded(image, fidelity.float(), length_B, batch.expected_mse)
 

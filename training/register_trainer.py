@@ -13,6 +13,7 @@ from tokenizer.model.register_tokenizer import RegisterTokenizer
 from tokenizer.preprocess import to_model_input
 from training.data import centre_crop
 from training.losses import squared_error
+from training.precision import autocast
 from training.register_validation import RegisterHeldOut
 from training.trainer import Trainer
 
@@ -33,7 +34,7 @@ class RegisterTrainer(Trainer):
         """Log distortion of one random prefix and, if configured, of the full length."""
         model, config = self.model, self.config
         positions = model.positions(canvas, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, config.autocast):
+        with autocast(self.device, config.autocast):
             codes, _ = model.analysis(image, positions)
         lengths = {"prefix": self._lengths(config.model.max_tokens)}
         if config.full_length:
@@ -41,7 +42,7 @@ class RegisterTrainer(Trainer):
         plain_mse = squared_error(model.synthesis.mean, image)
         losses = {}
         for name, length in lengths.items():
-            with torch.autocast(self.device.type, torch.bfloat16, config.autocast):
+            with autocast(self.device, config.autocast):
                 decoded = model.synthesis.decode(codes, model.kept_registers(length), positions)
             mse = squared_error(decoded, image)
             # The meter's ratio is to what no token at all would show: the mean colour.

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokenizer.canvas import Size
 from tokenizer.model.register_tokenizer import RegisterTokenizer
 from training.evaluate import BYTE_COUNTS
+from training.precision import autocast
 from training.validation import BATCH_SIZE, SHEET_PICTURES
 
 SHEET_BYTES = (8, 24, 64, 128, 256)
@@ -75,13 +76,13 @@ class RegisterHeldOut:
         return torch.from_numpy(self.pictures[rows].transpose(0, 3, 1, 2).copy()).to(self.device).float()
 
     def _encode(self, model: RegisterTokenizer, image: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             _, ids = model.analysis(image, model.positions(self.canvas, self.device))
         return ids
 
     def _decode(self, model: RegisterTokenizer, ids: Tensor, count: int) -> Tensor:
         kept = model.kept_registers(torch.full((len(ids),), count, device=self.device))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             decoded = model.synthesis(ids, kept, model.positions(self.canvas, self.device))
         return decoded.float().round().clamp(0, 255)
 

@@ -36,14 +36,16 @@ from training.linear_codec import coefficients_of, fit_linear_codec
 from training.losses import relative_distortion, squared_error
 from training.meters import RatioMeter, Speed
 from training.optim import WeightAverage, build_optimizer, rate_at, set_rate
+from training.precision import autocast
 from training.regularizers import norm_of_weights, objective, rate_of_coefficients
+from training.start import fitting, load_start
 from training.validation import SHEET_TITLE, HeldOut
 
 
 class Trainer:
     """One run in a folder: `Trainer(config, pictures, folder).run()` starts or resumes it.
 
-    `start` is a checkpoint of another run whose tables and decoder weights this one begins with. Every
+    `start` is a checkpoint of another run, or a model, whose tables and weights this one begins with. Every
     draw is a pure function of seed and step, so a checkpoint holds no position in the data: the step is it.
     `RegisterTrainer` is this loop for the other token layout.
     """
@@ -55,7 +57,7 @@ class Trainer:
         config: TrainConfig,
         pictures: PictureSet,
         folder: Path,
-        start: Path | None = None,
+        start: Path | str | None = None,
         held_out: PictureSet | None = None,
         world: World | None = None,
     ) -> None:
@@ -64,7 +66,7 @@ class Trainer:
         self.device, self.share = self.world.device, self.world.share(config.batch_size)
         self.batches, self.sizes = batches_of(pictures, self.device, config.device_cache), pictures.sizes
         resumed = load_checkpoint(self.path) if self.path.exists() else None
-        before = resumed or (load_checkpoint(start) if start else None)
+        before = resumed or (load_start(start) if start else None)
         self._prepare(before)
         torch.manual_seed(config.seed)
         self.model = self._build_model().to(self.device)
@@ -131,7 +133,7 @@ class Trainer:
         model = self.model
         vertical, horizontal = model.basis(canvas, self.device)
         quantizer = model.quantizer(canvas, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
+        with autocast(self.device, self.config.autocast):
             coefficients, reference, _ = model.analysis(image, vertical, horizontal)
         classes = self._classes(coefficients.detach(), canvas)
         lengths = {"prefix": self._lengths(quantizer.max_tokens)}
@@ -141,7 +143,7 @@ class Trainer:
         for name, length in lengths.items():
             means = quantizer(coefficients.flatten(1), classes, length).unflatten(1, coefficients.shape[1:])
             linear = model.synthesis.linear(means, vertical, horizontal)
-            with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
+            with autocast(self.device, self.config.autocast):
                 decoded = model.synthesis.refine(
                     linear, length.float(), quantizer.expected_mse(classes, length)
                 )
@@ -165,7 +167,7 @@ class Trainer:
         linear = model.synthesis.linear(batch.means, *model.basis(canvas, self.device))
         mirrored = batch.flip[:, None, None, None]
         linear, image = (torch.where(mirrored, x.flip(3), x) for x in (linear, batch.image))
-        with torch.autocast(self.device.type, torch.bfloat16, self.config.autocast):
+        with autocast(self.device, self.config.autocast):
             decoded = model.synthesis.refine(linear, length.float(), batch.expected_mse)
         linear_mse = squared_error(linear + model.synthesis.mean, image)
         mse = squared_error(decoded, image)
@@ -230,9 +232,7 @@ class Trainer:
 
     def _start_from(self, weights: dict[str, Tensor]) -> None:
         """Take every weight that fits; networks that are new keep their zero start."""
-        mine = self.model.state_dict()
-        fitting = {k: v for k, v in weights.items() if k in mine and mine[k].shape == v.shape}
-        self.model.load_state_dict(fitting, strict=False)
+        self.model.load_state_dict(fitting(weights, self.model), strict=False)
 
     def save(self) -> None:
         """Write all that resuming and export need; the same from any number of processes."""

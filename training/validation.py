@@ -16,6 +16,7 @@ from tokenizer.canvas import Size
 from tokenizer.model import AdaptiveTokenizer
 from tokenizer.spectral import SpectralLayout
 from training.evaluate import BYTE_COUNTS
+from training.precision import autocast
 
 SHEET_BYTES = (24, 64, 128, 512, 2048)
 SHEET_PICTURES = 6
@@ -91,7 +92,7 @@ class HeldOut:
         for start in range(0, len(pictures), BATCH_SIZE):
             pixels = pictures[start : start + BATCH_SIZE].transpose(0, 3, 1, 2).copy()
             image = torch.from_numpy(pixels).to(self.device).float()
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 coefficients, reference, _ = model.analysis(image, *basis)
             classes = [layout.choose_class(c, self.canvas) for c in coefficients.float().cpu().numpy()]
             yield _Encoded(image, coefficients, reference, torch.tensor(classes, device=self.device))
@@ -105,7 +106,7 @@ class HeldOut:
         means = quantizer(batch.coefficients.flatten(1), batch.classes, length).unflatten(1, shape)
         plain = quantizer(batch.reference.flatten(1), batch.classes, length).unflatten(1, shape)
         expected = quantizer.expected_mse(batch.classes, length)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             decoded = model.synthesis(means, length.float(), expected, vertical, horizontal)
         linear = model.synthesis.linear(plain, vertical, horizontal) + model.synthesis.mean
         return _to_8_bit(decoded), _to_8_bit(linear)
