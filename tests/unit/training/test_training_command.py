@@ -65,6 +65,7 @@ def test_the_config_holds_lengths_and_margins(tiny_tokenizer: ImageTokenizer) ->
         assert tuple(config.scores(coding)) == COVERAGES
 
 
+@pytest.mark.slow
 def test_the_linear_codec_can_be_exported_too(
     tiny_checkpoint: Path, picture_folder: Path, export_command: Command, tmp_path: Path
 ) -> None:
