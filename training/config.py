@@ -100,6 +100,8 @@ class TrainConfig:
     on the fly. 0 where an encoder network trains: it would change what was coded."""
     crops_per_picture: int = 2
     """Fixed crops of each picture that are coded."""
+    refit_tables: bool = False
+    """Take only the weights of what a run starts from, and fit the tables of its layout anew."""
     autocast: bool = True
     """Networks in bf16 where the device has it, weights and transforms in fp32; False = all in fp32."""
     seed: int = 0

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenizer.artifact import ModelArtifact
+from tokenizer.artifact import ModelArtifact, read_manifest, read_verified, resolve
+from tokenizer.config import TokenizerConfig
 from training.checkpoint import load_checkpoint, tables_to_dict
 
 # Module of the model that each graph is the export of.
@@ -24,30 +25,38 @@ class StartRefused(ValueError):
     """What was named to start from cannot be continued."""
 
 
-def load_start(start: Path | str) -> dict[str, Any]:
-    """Tables, contexts and `average`, the weights, as a checkpoint has them.
+def load_start(start: Path | str, with_tables: bool = True) -> dict[str, Any]:
+    """Tables, contexts and `average`, the weights, as a checkpoint has them; without tables, weights alone.
 
     `start` is a checkpoint, a folder of an artifact, or a shipped model's name. Raises ArtifactError,
     StartRefused.
     """
     if Path(start).is_file():
-        return load_checkpoint(Path(start))
-    artifact = ModelArtifact.load(start)
-    if artifact.config.precision != "fp32":
-        raise StartRefused(
-            f"{artifact.config.name} has {artifact.config.precision} weights, training goes on from fp32"
-        )
+        state = load_checkpoint(Path(start))
+        return state if with_tables else {"average": state["average"]}
+    path = resolve(start)
+    manifest = read_manifest(path)
+    config = TokenizerConfig.from_json(read_verified(path, "config.json", manifest).decode())
+    if config.precision != "fp32":
+        raise StartRefused(f"{config.name} has {config.precision} weights, training goes on from fp32")
     weights = {
         f"{module}.{name}": torch.from_numpy(value)
         for module, graph in _MODULES.items()
-        for name, value in _float_weights(artifact.graphs[graph]).items()
+        for name, value in _float_weights(read_verified(path, graph, manifest)).items()
     }
+    if not with_tables:
+        return {"average": weights}
+    artifact = ModelArtifact.load(path)
     tables = {"tables": artifact.tables, "contexts": artifact.contexts}
     return {**{name: tables_to_dict(table) for name, table in tables.items()}, "average": weights}
 
 
-def fitting(weights: dict[str, Tensor], model: torch.nn.Module) -> dict[str, Tensor]:
+def fitting(
+    weights: dict[str, Tensor], model: torch.nn.Module, trained_only: bool = False
+) -> dict[str, Tensor]:
     """Those of the weights that the model has; networks and blocks that are new keep their own start.
+
+    `trained_only` leaves out buffers, which hold numbers of the tables.
 
     Raises StartRefused where sizes differ or nothing is shared: the run would silently begin at nothing.
     """
@@ -59,7 +68,8 @@ def fitting(weights: dict[str, Tensor], model: torch.nn.Module) -> dict[str, Ten
         if mine[name].shape != weights[name].shape:
             sizes = f"{list(weights[name].shape)} in the start and {list(mine[name].shape)} in this recipe"
             raise StartRefused(f"{name} is {sizes}: give it the same widths (--set model.decoder_widths=...)")
-    return {name: value for name, value in weights.items() if name in model.state_dict()}
+    kept = mine if trained_only else model.state_dict()
+    return {name: value for name, value in weights.items() if name in kept}
 
 
 def _float_weights(graph: bytes) -> dict[str, np.ndarray]:

@@ -66,14 +66,15 @@ class Trainer:
         self.device, self.share = self.world.device, self.world.share(config.batch_size)
         self.batches, self.sizes = batches_of(pictures, self.device, config.device_cache), pictures.sizes
         resumed = load_checkpoint(self.path) if self.path.exists() else None
-        before = resumed or (load_start(start) if start else None)
-        self._prepare(before)
+        begun = load_start(start, not config.refit_tables) if start and not resumed else None
+        before = resumed or begun
+        self._prepare(None if begun and config.refit_tables else before)
         torch.manual_seed(config.seed)
         self.model = self._build_model().to(self.device)
         if self.device.type == "cpu":
             self.model.to(memory_format=torch.channels_last)
-        if before and not resumed:
-            self._start_from(before["average"])
+        if begun:
+            self._start_from(begun["average"])
         self.average = WeightAverage(self.model, config.optim.ema_decay)
         self.optimizer = build_optimizer(self.model, config.optim)
         self.step, self.skipped_steps = 0, 0
@@ -232,7 +233,8 @@ class Trainer:
 
     def _start_from(self, weights: dict[str, Tensor]) -> None:
         """Take every weight that fits; networks that are new keep their zero start."""
-        self.model.load_state_dict(fitting(weights, self.model), strict=False)
+        fits = fitting(weights, self.model, trained_only=self.config.refit_tables)
+        self.model.load_state_dict(fits, strict=False)
 
     def save(self) -> None:
         """Write all that resuming and export need; the same from any number of processes."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from generated_pictures import picture
 
 from tokenizer import Coding, ImageTokenizer, Size, TokenBudget
+from tokenizer.artifact import sha256
 from tokenizer.errors import ArtifactError
 from training.checkpoint import load_checkpoint
 from training.data import PictureSet
@@ -73,6 +76,26 @@ def test_it_is_the_same_start_as_the_checkpoint_behind_the_model(
     assert {name for name in saved if ".network." in name} <= set(learned)
     for name in learned:
         assert torch.equal(saved[name], exported[name]), name
+
+
+def test_tables_can_be_fitted_anew(tiny_artifact: Path, pictures: PictureSet, tmp_path: Path) -> None:
+    """An artifact whose tables nobody can read any more still gives its weights."""
+    old = Path(shutil.copytree(tiny_artifact, tmp_path / "old"))
+    manifest = json.loads((old / "manifest.json").read_text())
+    (old / "contexts.npz").write_bytes(b"of another release")
+    manifest["files"]["contexts.npz"] = sha256(b"of another release")
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match="ContextTables cannot be read"):
+        Trainer(debug_tiny(), pictures, tmp_path / "kept", start=old)
+    anew = Trainer(
+        dataclasses.replace(debug_tiny(), refit_tables=True), pictures, tmp_path / "anew", start=old
+    )
+    start = load_start(tiny_artifact)
+    name = "synthesis.network.inward.weight"
+    assert torch.equal(anew.model.state_dict()[name], start["average"][name])
+    tables = anew.layout.tables
+    assert not np.array_equal(tables.mean_rgb, start["tables"]["mean_rgb"].numpy())
+    assert np.array_equal(anew.model.synthesis.mean.flatten().numpy(), tables.mean_rgb)
 
 
 def test_an_int8_model_is_refused() -> None:
