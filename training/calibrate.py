@@ -6,7 +6,6 @@ Tokens and pixels stay as they are, and so does the fingerprint: streams can be 
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,7 @@ def calibrate(
     Raises ArtifactError, ValueError.
     """
     artifact = ModelArtifact.load(model)
-    threads = os.cpu_count() or 1
-    encoder, decoder, head = (OnnxSession(artifact.graphs[name], num_threads=threads) for name in GRAPHS)
+    encoder, decoder, head = (OnnxSession(artifact.graphs[name]) for name in GRAPHS)
     codec = Codec(StreamCodec(artifact.tables, artifact.contexts), encoder, decoder)
     canvas, own_data = run_facts(artifact.manifest, sources)
     measured: dict[str, Any] = {}

@@ -5,7 +5,10 @@ Everything runs through ONNX Runtime: what is measured is what ships, and a CPU 
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from math import ceil
@@ -103,16 +106,22 @@ def measure_curves(
 ) -> Curves:
     """Encode pictures, and decode each at every `every`-th candidate length, in turns.
 
-    Errors at neighbouring lengths are nearly the same, so a decode teaches more on another picture.
+    Errors at neighbouring lengths are nearly the same, so a decode teaches more on another picture. Pictures
+    are measured side by side, one on each processor, so the codec's sessions should keep to one thread.
     """
     scaled = [min(n, codec.layout.max_tokens(canvas)) for n in head_lengths(tuple(lengths), canvas)]
+    turns = itertools.cycle(range(every))
+
+    def measure(pixels: np.ndarray, turn: int) -> tuple[np.ndarray, ...]:
+        return _measure(codec, pixels, canvas, scaled, coding, range(turn, len(scaled), every))
+
     rows: list[tuple[np.ndarray, ...]] = []
-    batches = pictures.centre_batches(BATCH_SIZE, canvas)
-    steps = ceil(len(pictures) / BATCH_SIZE)
-    for batch in track(batches, f"curves of {len(pictures)} pictures, {coding} coding", total=steps):
-        for pixels in batch:
-            turn = len(rows) % every
-            rows.append(_measure(codec, pixels, canvas, scaled, coding, range(turn, len(scaled), every)))
+    at_once = os.cpu_count() or 1
+    batches = pictures.centre_batches(BATCH_SIZE * at_once, canvas)
+    steps = ceil(len(pictures) / (BATCH_SIZE * at_once))
+    with ThreadPoolExecutor(at_once) as threads:
+        for batch in track(batches, f"curves of {len(pictures)} pictures, {coding} coding", total=steps):
+            rows.extend(threads.map(measure, batch, turns))
     return Curves(*(torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)))
 
 

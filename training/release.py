@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def release(
     codec = Codec(StreamCodec(model.tables, contexts), *sessions)
     # Curves are measured with the int8 decoder, which CPUs run: 0.005 dB apart, a third of the time.
     fast = int8_decoder(graphs["decoder.onnx"], codec, seen.first(RANGE_PICTURES), canvas)
-    measured = Codec(codec.layout, codec.encoder, OnnxSession(fast, num_threads=os.cpu_count() or 1))
+    measured = Codec(codec.layout, codec.encoder, OnnxSession(fast))
     halting = fit_halting(measured, validation + seen, calibration, canvas)
     tokenizer_config = TokenizerConfig(
         name=name,
