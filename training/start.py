@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokenizer.artifact import ModelArtifact, read_manifest, read_verified, resolve
+from tokenizer.artifact import read_manifest, read_verified, resolve, tables_from_bytes
 from tokenizer.config import TokenizerConfig
+from tokenizer.contexts import ContextTables
+from tokenizer.spectral import SpectralTables
 from training.checkpoint import load_checkpoint, tables_to_dict
 
 # Module of the model that each graph is the export of.
@@ -46,9 +48,9 @@ def load_start(start: Path | str, with_tables: bool = True) -> dict[str, Any]:
     }
     if not with_tables:
         return {"average": weights}
-    artifact = ModelArtifact.load(path)
-    tables = {"tables": artifact.tables, "contexts": artifact.contexts}
-    return {**{name: tables_to_dict(table) for name, table in tables.items()}, "average": weights}
+    spectral = tables_from_bytes(SpectralTables, read_verified(path, "tables.npz", manifest))
+    contexts = tables_from_bytes(ContextTables, read_verified(path, "contexts.npz", manifest))
+    return {"tables": tables_to_dict(spectral), "contexts": tables_to_dict(contexts), "average": weights}
 
 
 def fitting(
@@ -56,9 +58,8 @@ def fitting(
 ) -> dict[str, Tensor]:
     """Those of the weights that the model has; networks and blocks that are new keep their own start.
 
-    `trained_only` leaves out buffers, which hold numbers of the tables.
-
-    Raises StartRefused where sizes differ or nothing is shared: the run would silently begin at nothing.
+    `trained_only` leaves out buffers, which hold numbers of the tables. Raises StartRefused where sizes
+    differ or nothing is shared: the run would silently begin at nothing.
     """
     mine = dict(model.named_parameters())
     shared = [name for name in mine if name in weights]
@@ -67,7 +68,7 @@ def fitting(
     for name in shared:
         if mine[name].shape != weights[name].shape:
             sizes = f"{list(weights[name].shape)} in the start and {list(mine[name].shape)} in this recipe"
-            raise StartRefused(f"{name} is {sizes}: give it the same widths (--set model.decoder_widths=...)")
+            raise StartRefused(f"{name} is {sizes}: give it the same sizes (--set model.decoder_widths=...)")
     kept = mine if trained_only else model.state_dict()
     return {name: value for name, value in weights.items() if name in kept}
 
